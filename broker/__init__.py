@@ -1,0 +1,1 @@
+"""From Kafka to Kafka: decode, enrich, archive, publish; and everything that is kept."""

@@ -1,0 +1,1 @@
+"""Every alert with its cutouts, in Lance."""

@@ -1,0 +1,1 @@
+"""Objects, offsets, batches and dead letters, in SQL."""

@@ -1,0 +1,1 @@
+"""Enriched packets out, in one Kafka transaction a batch."""

@@ -1,0 +1,1 @@
+"""Plan, run and commit batches exactly once; the only place that knows Ray Data."""

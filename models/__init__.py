@@ -1,0 +1,1 @@
+"""What a model is: the contract, the networks, the shipped weights."""

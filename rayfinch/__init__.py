@@ -1,0 +1,1 @@
+"""The door: the command line and its configuration. It wires the other packages together."""

@@ -1,0 +1,1 @@
+"""Ray Serve deployments: the warm model actors of the stream."""
