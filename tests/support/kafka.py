@@ -78,7 +78,7 @@ class KafkaServer:
     def _ready(self) -> bool:
         if not answers(self.port):
             return False
-        quiet: dict[str, str | int] = {"bootstrap.servers": self.bootstrap, "log_level": 0}
+        quiet: dict[str, str | int | float | bool] = {"bootstrap.servers": self.bootstrap, "log_level": 0}
         try:
             return bool(AdminClient(quiet).list_topics(timeout=5).brokers)
         except KafkaException:
