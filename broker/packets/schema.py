@@ -79,7 +79,7 @@ class SchemaMismatch(TypeError):
 
 
 def assert_alerts(schema: pa.Schema) -> None:
-    """Raise SchemaMismatch unless `schema` has every column of ALERTS with its type (`source`: any struct)."""
+    """Raise SchemaMismatch unless `schema` has ALERTS' columns with their types (`source`: any struct)."""
     for field in ALERTS:
         i = schema.get_field_index(field.name)
         if i < 0:

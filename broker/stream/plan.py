@@ -12,7 +12,7 @@ DEAD_LETTERS = "deadletters"
 
 @dataclass(frozen=True, order=True)
 class Range:
-    """Offsets `first` (inclusive) to `end` (exclusive) of a partition. `topic_id` tells a recreated topic apart."""
+    """Offsets `first` to `end` (exclusive) of a partition. `topic_id` tells a recreated topic apart."""
 
     topic: str
     topic_id: str
@@ -45,7 +45,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A packet that could not be decoded: where it stood, why, and its bytes. `kafka_timestamp` is in ms, UTC."""
+    """A packet that could not be decoded: where it stood, why, and its bytes.
+
+    `kafka_timestamp` is in ms, UTC.
+    """
 
     topic: str
     topic_id: str

@@ -1,0 +1,58 @@
+"""One batch as one bounded Ray Data Dataset; and the archive's fragments, written beside it by tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from broker.archive.archive import Archive
+from broker.publish.encode import encode
+from broker.publish.topics import Outputs
+from broker.stream.plan import Range
+from broker.stream.planning import chunks
+from broker.stream.work import Result, Work
+
+# A task that dies is tried once more by Ray; then the batch fails, and its next attempt isolates each packet.
+RETRIES = 1
+
+
+def quiet() -> None:
+    """Ray Data reports each Dataset at length; at several a second that is noise."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def run(work: Work, ranges: Sequence[Range], *, chunk: int) -> list[ray.ObjectRef]:
+    """Run `work` over `ranges`, at most `chunk` offsets a task; references to the blocks, in range order.
+
+    Raises what Ray Data raises when a task keeps dying, and SourceError when the source does not deliver.
+    """
+    pieces = chunks(ranges, chunk)
+    if not pieces:
+        return []
+    blocks = [pa.table({"ranges": [json.dumps([asdict(r) for r in piece])]}) for piece in pieces]
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, max_retries=RETRIES
+    )
+    bundles = dataset.iter_internal_ref_bundles()
+    return [ref for bundle in bundles for ref in bundle.block_refs]
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def write(
+    block: pa.Table, keep: np.ndarray, archive: Archive, outputs: Outputs, tag: str
+) -> tuple[list[str], pa.Table]:
+    """Write the kept rows of a block as uncommitted fragments, and encode what will be published of them."""
+    result = Result.from_block(block)
+    kept = result.alerts.drop_columns(["kafka_timestamp"]).filter(pa.array(keep))
+    kept = kept.append_column("batch", pa.repeat(pa.scalar(tag), len(kept)))
+    return archive.write(kept), encode(kept, result.schemas, outputs)
