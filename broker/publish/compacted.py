@@ -1,0 +1,108 @@
+"""Reading a compacted topic of one partition up to its end, committed records only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+# Settings of a producer that a consumer would only warn of.
+PRODUCER_ONLY = (
+    "transactional.id",
+    "transaction.timeout.ms",
+    "enable.idempotence",
+    "acks",
+    "linger.ms",
+    "batch.size",
+    "batch.num.messages",
+    "compression.type",
+    "compression.codec",
+    "compression.level",
+    "partitioner",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "delivery.report.only.error",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.ms",
+    "message.send.max.retries",
+    "retries",
+    "sticky.partitioning.linger.ms",
+)
+
+
+def client_settings(kafka: Mapping[str, Any]) -> dict[str, Any]:
+    """The librdkafka settings of `kafka` that any client takes."""
+    return {name: value for name, value in kafka.items() if name not in PRODUCER_ONLY}
+
+
+def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int, int]:
+    """The first and the end offset of partition 0, open transactions included; (0, 0) where there is no topic."""
+    admin = AdminClient(client_settings(kafka))
+    partition = TopicPartition(topic, 0)
+    found = []
+    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+        futures = admin.list_offsets(
+            {partition: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
+        )
+        try:
+            found.append(futures[partition].result().offset)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return 0, 0
+            raise
+    return found[0], found[1]
+
+
+def read(kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: float) -> dict[bytes, bytes]:
+    """The latest committed value of each key in [first, end) of partition 0.
+
+    Transactions that were open when `end` was asked for are waited for: only then is it known whether what lies
+    behind them counts. Raises TimeoutError after `timeout_s` of that.
+    """
+    latest: dict[bytes, bytes] = {}
+    if first >= end:
+        return latest
+    consumer = Consumer(
+        {
+            **client_settings(kafka),
+            "group.id": f"rayfinch-{uuid4()}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+        }
+    )
+    deadline = time.monotonic() + timeout_s
+    try:
+        consumer.assign([TopicPartition(topic, 0, first)])
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.2)
+            if message is None:
+                continue
+            error = message.error()
+            # The end may be a transaction's control record, which is never delivered: its offset comes with EOF.
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                if message.offset() >= end:
+                    return latest
+                continue
+            if error is not None:
+                if error.fatal() or not error.retriable():
+                    raise KafkaException(error)
+                continue
+            if message.value() is None:
+                latest.pop(message.key(), None)
+            else:
+                latest[message.key()] = message.value()
+            if message.offset() >= end - 1:
+                return latest
+    finally:
+        consumer.close()
+    raise TimeoutError(
+        f"topic {topic} could not be read to its end (offset {end}) within {timeout_s:.0f} s: "
+        "a transaction of another stream may still be open, or the cluster does not answer"
+    )
