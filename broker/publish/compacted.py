@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,9 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+
+# librdkafka's own messages, which otherwise go to stderr.
+LOG = logging.getLogger("rayfinch.kafka")
 
 # Settings of a producer that a consumer would only warn of.
 PRODUCER_ONLY = (
@@ -41,8 +45,8 @@ def client_settings(kafka: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int, int]:
-    """The first and the end offset of partition 0, open transactions included; (0, 0) where there is no topic."""
-    admin = AdminClient(client_settings(kafka))
+    """The first and the end offset of partition 0, open transactions included; (0, 0): no topic."""
+    admin = AdminClient(client_settings(kafka), logger=LOG)
     partition = TopicPartition(topic, 0)
     found = []
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
@@ -61,8 +65,8 @@ def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int
 def read(kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: float) -> dict[bytes, bytes]:
     """The latest committed value of each key in [first, end) of partition 0.
 
-    Transactions that were open when `end` was asked for are waited for: only then is it known whether what lies
-    behind them counts. Raises TimeoutError after `timeout_s` of that.
+    Transactions that were open when `end` was asked for are waited for: records behind them are not to be had
+    before. Raises TimeoutError after `timeout_s` of that.
     """
     latest: dict[bytes, bytes] = {}
     if first >= end:
@@ -75,7 +79,9 @@ def read(kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: 
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-        }
+            "fetch.wait.max.ms": 20,  # the end of the topic is seen only after a fetch that finds nothing
+        },
+        logger=LOG,
     )
     deadline = time.monotonic() + timeout_s
     try:
@@ -85,20 +91,23 @@ def read(kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: 
             if message is None:
                 continue
             error = message.error()
-            # The end may be a transaction's control record, which is never delivered: its offset comes with EOF.
+            # The last one may be a transaction's control record, which is never delivered: EOF tells of it.
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                if message.offset() >= end:
+                if (message.offset() or 0) >= end:
                     return latest
                 continue
             if error is not None:
                 if error.fatal() or not error.retriable():
                     raise KafkaException(error)
                 continue
-            if message.value() is None:
-                latest.pop(message.key(), None)
+            key, value, offset = message.key(), message.value(), message.offset()
+            assert isinstance(key, bytes)  # a compacted topic refuses records without a key
+            assert offset is not None  # it came from the cluster
+            if value is None:
+                latest.pop(key, None)
             else:
-                latest[message.key()] = message.value()
-            if message.offset() >= end - 1:
+                latest[key] = value
+            if offset >= end - 1:
                 return latest
     finally:
         consumer.close()

@@ -1,4 +1,4 @@
-"""What is published where: the rules that a deployment's configuration sets. Plain values, so that they travel."""
+"""What is published where: the rules that a deployment's configuration sets. Plain values: they travel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from broker.packets.schema import PUBLIC
 
@@ -35,11 +35,15 @@ class TopicRule:
 
     def __post_init__(self) -> None:
         if self.packet not in get_args(Packet):
-            raise ValueError(f"a topic's packet is one of {', '.join(get_args(Packet))}, not {self.packet!r}")
+            raise ValueError(f"a topic's packet is {_one_of(Packet)}, not {self.packet!r}")
         if self.framing not in get_args(Framing):
             raise ValueError(
                 f"a topic's framing is one of {', '.join(get_args(Framing))}, not {self.framing!r}"
             )
+
+
+def _one_of(choices: Any) -> str:
+    return " or ".join(get_args(choices))
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,11 @@ class Outputs:
     prefix: begins every topic's name.
     threshold: an alert goes to its top class's topic where that class's probability is at least this;
         `thresholds` has others for single models.
-    all, classes: rules of `<prefix>.<survey>.all` and of `<prefix>.<survey>.<model>.<class>`; None: no such topics.
-    topics: rules of single topics, by name without the prefix (`ztf.stamps.sn`), `*` allowed, first match wins.
-        A restricted topic follows the rule of its public twin.
-    partitions, replication: of topics that are made (-1: the server's default); `topic_config` has further settings
-        of the topics that carry alerts, such as retention.ms.
+    all, classes: rules of `<prefix>.<survey>.all` and `<prefix>.<survey>.<model>.<class>`; None: no topics.
+    topics: rules of single topics, by name without the prefix (`ztf.stamps.sn`), `*` allowed; the first match
+        wins. A restricted topic follows the rule of its public twin, unless it is named itself.
+    partitions, replication: of topics that are made. topic_config: further settings of those that carry
+        alerts or dead letters, such as retention.ms.
     """
 
     prefix: str = "rayfinch"

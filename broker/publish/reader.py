@@ -50,11 +50,10 @@ def decode(message: Message, schemas: Schemas | Mapping[str, Any]) -> dict[str, 
 
     schemas: parsed schemas by id. Raises UnknownSchema, or ValueError where the message is not one of ours.
     """
-    headers = dict(message.headers() or [])
-    if "schema" not in headers:
-        raise ValueError(
-            f"the message at {message.topic()}[{message.partition()}]@{message.offset()} has no header 'schema'"
-        )
-    alert = fastavro.schemaless_reader(io.BytesIO(message.value()), schemas[headers["schema"].decode()], None)
+    where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+    id_, value = dict(message.headers() or []).get("schema"), message.value()
+    if not isinstance(id_, bytes) or value is None:
+        raise ValueError(f"the message at {where} has no header 'schema', or no value: it is not an alert")
+    alert = fastavro.schemaless_reader(io.BytesIO(value), schemas[id_.decode()], None)
     assert isinstance(alert, dict)  # all of our schemas are records
     return alert

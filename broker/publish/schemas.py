@@ -2,7 +2,8 @@
 
 An Avro record is its fields in order, so the original datum followed by our fields' bytes is a datum of the
 original schema with our fields appended. Names are resolved and written out (name and namespace) so that the
-result means the same to every Avro library; defaults that contradict their type, which Java refuses, are left out.
+result means the same to every Avro library; defaults that contradict their type, as many of ZTF's do, are left
+out, because Java refuses them.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def extended(writer: str, survey: str, packet: Packet) -> OutputSchema:
 
 @lru_cache(maxsize=32)
 def slim(aliases: tuple[tuple[str, str], ...] = ()) -> OutputSchema:
-    """The schema of a slim packet; `aliases` are fields (name, type) that repeat ids under a survey's own names."""
+    """The schema of a slim packet; `aliases` are fields (name, type) with a survey's names of ids."""
     fields: list[dict[str, Any]] = [
         {"name": "survey", "type": "string"},
         {"name": "alert_id", "type": "long"},
@@ -115,7 +116,7 @@ def _own_fields(taken: set[str]) -> list[dict[str, Any]]:
         "type": "record",
         "name": _free("score", taken, NAMESPACE),
         "namespace": NAMESPACE,
-        "doc": "What a version of a model says of the alert; classes is empty, and reason says why, where it failed",
+        "doc": "What a version of a model says of the alert; no classes, and the reason, where it failed",
         "fields": [
             {"name": "model", "type": "string"},
             {"name": "version", "type": "string"},
@@ -137,7 +138,7 @@ def _own_fields(taken: set[str]) -> list[dict[str, Any]]:
 
 
 def _free(name: str, taken: set[str], space: str = "") -> str:
-    """`name`, or with the first number behind it that is not taken (a packet that another Rayfinch published)."""
+    """`name`, with a number behind it if that is taken already (a packet that another Rayfinch published)."""
     prefix = f"{space}." if space else ""
     if prefix + name not in taken:
         return name
@@ -204,7 +205,7 @@ def _definitions(node: Any) -> Iterable[dict[str, Any]]:
 
 
 class _Writing:
-    """Writes a schema of full names out again: each definition at its first use, whatever was taken away before.
+    """Writes a schema of full names again: each definition at its first use, whatever was taken away before.
 
     names: new full names of some types. Types without a namespace get `space`, since inside a record that has
     one they could not be told from that record's neighbours.

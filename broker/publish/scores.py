@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -28,71 +30,86 @@ class Scored:
 
 
 def encode_scores(column: pa.ListArray) -> Scored:
-    """Encode a column of schema.SCORES, row by row."""
+    """Encode a column of schema.SCORES, row by row. Raises ValueError where classes lack probabilities."""
     offsets = column.offsets.to_numpy()
     first, end = int(offsets[0]), int(offsets[-1])
-    entries = column.values.slice(first, end - first)
-    encoded, tops = _entries(entries)
+    encoded, tops = _entries(column.values.slice(first, end - first))
     out = Scored([], [])
     valid = column.is_valid().to_pylist()
-    for i, (a, b) in enumerate(zip(offsets[:-1] - first, offsets[1:] - first, strict=True)):
-        if not valid[i] or a == b:
+    for is_valid, (a, b) in zip(valid, pairwise((offsets - first).tolist()), strict=True):
+        if not is_valid or a == b:
             out.encoded.append(avro.END)
             out.tops.append([])
         else:
-            out.encoded.append(b"".join((avro.long(int(b - a)), *encoded[a:b], avro.END)))
+            out.encoded.append(b"".join((avro.long(b - a), *encoded[a:b], avro.END)))
             out.tops.append([top for top in tops[a:b] if top is not None])
     return out
 
 
 def _entries(entries: pa.StructArray) -> tuple[list[bytes], list[Top | None]]:
+    """Each score's bytes and top class. A version's scores are alike, and are made together."""
     models, versions, class_lists, reasons = (
         entries.field(name).to_pylist() for name in ("model", "version", "classes", "reason")
     )
     lists = entries.field("probabilities")
-    has = lists.is_valid().to_pylist()
     starts = lists.offsets.to_numpy()
     # A null probability among others is no number: NaN in the record, and never the top class.
     values = lists.values.to_numpy(zero_copy_only=False).astype("<f4", copy=False)
-    raw = values.tobytes()
-    heads: dict[tuple[str, str], bytes] = {}
-    names: dict[tuple[str, ...], list[bytes]] = {}
 
-    encoded: list[bytes] = []
-    tops: list[Top | None] = []
-    for i, (model, version, classes, reason) in enumerate(
-        zip(models, versions, class_lists, reasons, strict=True)
+    groups = defaultdict[tuple[str, str, tuple[str, ...]], list[int]](list)
+    for i, (model, version, classes, has) in enumerate(
+        zip(models, versions, class_lists, lists.is_valid().to_pylist(), strict=True)
     ):
-        head = heads.get((model, version))
-        if head is None:
-            head = heads[model, version] = avro.string(model) + avro.string(version)
-        tail = avro.optional_string(reason)
-        if not has[i] or not classes:
-            encoded.append(head + avro.NULL + avro.NULL + avro.END + tail)
-            tops.append(None)
+        groups[model, version, tuple(classes) if has and classes else ()].append(i)
+
+    encoded: list[bytes] = [b""] * len(entries)
+    tops: list[Top | None] = [None] * len(entries)
+    for (model, version, classes), rows in groups.items():
+        head = avro.string(model) + avro.string(version)
+        if not classes:
+            for i in rows:
+                encoded[i] = head + avro.NULL + avro.NULL + avro.END + avro.optional_string(reasons[i])
             continue
-        key = tuple(classes)
-        labels = names.get(key)
-        if labels is None:
-            labels = names[key] = [avro.string(c) for c in classes]
-        a = int(starts[i])
-        if int(starts[i + 1]) - a != len(labels):
+        counts = starts[np.add(rows, 1)] - starts[rows]
+        if (counts != len(classes)).any():
             raise ValueError(
-                f"model {model} version {version} gave {int(starts[i + 1]) - a} probabilities "
-                f"for its {len(labels)} classes"
+                f"model {model} version {version} gave {sorted(set(counts.tolist()))} probabilities "
+                f"for its {len(classes)} classes"
             )
-        row = values[a : a + len(labels)]
-        best = int(np.argmax(np.where(np.isnan(row), -np.inf, row)))
-        pieces = [head]
-        if np.isnan(row[best]):
-            pieces += [avro.NULL, avro.NULL]
-            tops.append(None)
-        else:
-            pieces += [avro.SOME, labels[best], avro.SOME, raw[4 * (a + best) : 4 * (a + best) + 4]]
-            tops.append(Top(model, classes[best], float(row[best])))
-        pieces.append(avro.long(len(labels)))
-        for k, label in enumerate(labels, a):
-            pieces += [label, raw[4 * k : 4 * k + 4]]
-        pieces += [avro.END, tail]
-        encoded.append(b"".join(pieces))
+        probabilities = values[starts[rows][:, None] + np.arange(len(classes))]
+        labels = [avro.string(name) for name in classes]
+        lists_ = _class_lists(labels, probabilities)
+        best = np.where(np.isnan(probabilities), -np.inf, probabilities).argmax(axis=1)
+        highest = probabilities[np.arange(len(rows)), best]
+        for i, k, p, raw, list_ in zip(
+            rows, best.tolist(), highest.tolist(), _rows(highest[:, None].view(np.uint8)), lists_, strict=True
+        ):
+            if p == p:
+                top = avro.SOME + labels[k] + avro.SOME + raw
+                tops[i] = Top(model, classes[k], p)
+            else:
+                top = avro.NULL + avro.NULL
+            encoded[i] = head + top + list_ + avro.optional_string(reasons[i])
     return encoded, tops
+
+
+def _class_lists(labels: list[bytes], probabilities: np.ndarray) -> list[bytes]:
+    """The Avro array of (class, probability) of each row: the same bytes but for the probabilities."""
+    template = bytearray(avro.long(len(labels)))
+    holes = []
+    for label in labels:
+        template += label
+        holes.append(len(template))
+        template += bytes(4)
+    template += avro.END
+    out = np.tile(np.frombuffer(bytes(template), np.uint8), (len(probabilities), 1))
+    raw = np.ascontiguousarray(probabilities).view(np.uint8)
+    for k, at in enumerate(holes):
+        out[:, at : at + 4] = raw[:, 4 * k : 4 * k + 4]
+    return _rows(out)
+
+
+def _rows(bytes_: np.ndarray) -> list[bytes]:
+    """The rows of an array of uint8."""
+    data, width = bytes_.tobytes(), bytes_.shape[1]
+    return [data[a : a + width] for a in range(0, len(data), width)]

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker.publish.compacted import client_settings
+from broker.publish.compacted import LOG, client_settings
 from broker.publish.outputs import Outputs
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -29,11 +29,14 @@ class Topics:
 
     def __init__(self, kafka: Mapping[str, Any], outputs: Outputs, timeout_s: float = 30):
         self.outputs, self.timeout_s = outputs, timeout_s
-        self.admin = AdminClient(client_settings(kafka))
+        self.admin = AdminClient(client_settings(kafka), logger=LOG)
         self.partitions: dict[str, int] = {}
 
     def ensure(self, names: Iterable[str], producer: Producer) -> None:
-        """Make those of `names` that are missing, and wait until `producer` knows all. Raises KafkaException."""
+        """Make those of `names` that are missing, and wait until `producer` knows all.
+
+        Raises KafkaException where the cluster refuses one, TimeoutError where it does not show it.
+        """
         missing = set(names) - self.partitions.keys()
         if not missing:
             return

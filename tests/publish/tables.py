@@ -1,4 +1,4 @@
-"""Archived rows of real packets, made by fastavro alone: what these tests compare the published bytes with."""
+"""Archived rows of real packets, made by fastavro alone: what published bytes are compared with."""
 
 from __future__ import annotations
 
