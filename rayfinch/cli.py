@@ -47,6 +47,7 @@ KNOWN_ERRORS = (
     ("sqlalchemy.exc", "OperationalError"),
     ("confluent_kafka", "KafkaException"),
 )
+FILES = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 USAGE = 2
 INTERRUPTED = 130
 
@@ -104,8 +105,8 @@ def main() -> None:
         # `rayfinch … | head`: the reader has what it wanted. Python would complain again at its own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (*_known(), FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        if os.environ.get("RAYFINCH_TRACEBACK"):
+    except Exception as error:
+        if not isinstance(error, tuple(_known())) or os.environ.get("RAYFINCH_TRACEBACK"):
             raise
         print(f"rayfinch: {sentence(error)}", file=sys.stderr)
         sys.exit(USAGE)
@@ -125,7 +126,7 @@ def sentence(error: Exception) -> str:
 
 def _known() -> list[type[Exception]]:
     loaded = (getattr(sys.modules.get(module), name, None) for module, name in KNOWN_ERRORS)
-    return [error for error in loaded if error is not None]
+    return [*FILES, *(error for error in loaded if error is not None)]
 
 
 if __name__ == "__main__":
