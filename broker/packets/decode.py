@@ -1,0 +1,213 @@
+"""Packets to the alert table: many at a time by columns, and packet by packet where a block will not go.
+
+A packet that is no alert becomes a Failure with its reason; its neighbours go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from broker.packets import columnar, reference
+from broker.packets.cutouts import CUTOUT_COLUMNS, BadStamp, check_stamp, cut_all, stamps
+from broker.packets.rows import alert_rows
+from broker.packets.schema import ALERTS, CUTOUTS
+from broker.packets.survey import PacketError, SchemaSource, Survey, WriterSchema
+from broker.packets.watchdog import watchdog
+
+WATCHDOG_S = 20.0
+# Pieces of a block that failed are halved down to this size and then read one packet at a time.
+_HALVE_TO = 8
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A packet that is no alert: its index among the packets given, and why, in a sentence."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of some packets.
+
+    alerts: the columns of schema.ALERTS (ingested_at, topic, partition and offset are null), and the
+        in-flight ones where they were asked for; a row for each packet that is an alert, in their order.
+    index: int64, the index among the packets of each row.
+    failures: the other packets, by index.
+    schemas: packet_schema -> the writer schema's JSON.
+    counts: what was out of the ordinary: slow_packets (read one at a time), and with cutouts edge_stamps,
+        missing_stamps, nan_stamps, infinite_stamps, sentinel_stamps, odd_headers.
+    """
+
+    alerts: pa.Table
+    index: np.ndarray
+    failures: list[Failure]
+    schemas: dict[str, str]
+    counts: dict[str, int]
+
+
+def decode(
+    survey: Survey,
+    packets: Sequence[bytes],
+    schemas: SchemaSource | None = None,
+    *,
+    isolate: bool = False,
+    watchdog_s: float = WATCHDOG_S,
+    cutouts: bool = False,
+) -> Decoded:
+    """Decode packets of any mixture of the survey's schemas, each as it comes off the stream.
+
+    Runs in this process; if native code hangs for `watchdog_s` on a block, the process ends (see watchdog).
+    With `isolate` it runs in a child process, which a packet may kill or hang without harm: the packet
+    becomes a Failure. `cutouts` adds the in-flight columns at once (see cutouts.with_cutouts) and makes a
+    packet with a stamp that is no image a Failure; without it stamps are only looked at from outside.
+
+    Raises SchemasUnavailable where the schema source does not answer.
+    """
+    if isolate:
+        from broker.packets.isolation import decode_isolated
+
+        return decode_isolated(survey, packets, schemas, watchdog_s=watchdog_s, cutouts=cutouts)
+    work = _Work(survey, packets, watchdog_s)
+    for schema, indices in work.split(schemas).items():
+        work.block(schema, indices)
+    return work.decoded(cutouts)
+
+
+def decode_reference(
+    survey: Survey,
+    packets: Sequence[bytes],
+    schemas: SchemaSource | None = None,
+    *,
+    cutouts: bool = False,
+    watchdog_s: float = WATCHDOG_S,
+) -> Decoded:
+    """The same by fastavro and astropy, one packet at a time: slow, and what the fast path must equal."""
+    work = _Work(survey, packets, watchdog_s)
+    for schema, indices in work.split(schemas).items():
+        work.one_by_one(schema, indices)
+    return work.decoded(cutouts, astropy_only=True)
+
+
+class _Work:
+    """The packets of one call on their way to rows."""
+
+    def __init__(self, survey: Survey, packets: Sequence[bytes], watchdog_s: float) -> None:
+        self.survey = survey
+        self.packets = packets
+        self.watchdog_s = watchdog_s
+        self.bodies: dict[int, bytes] = {}
+        self.tables: list[pa.Table] = []
+        self.index: list[int] = []
+        self.reasons: dict[int, str] = {}
+        self.schemas: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+
+    def split(self, schemas: SchemaSource | None) -> dict[WriterSchema, list[int]]:
+        groups: dict[WriterSchema, list[int]] = {}
+        for i, packet in enumerate(self.packets):
+            try:
+                datum = self.survey.split(packet, schemas)
+            except PacketError as error:
+                self.reasons[i] = str(error)
+            else:
+                self.bodies[i] = datum.body
+                groups.setdefault(datum.schema, []).append(i)
+        return groups
+
+    def block(self, schema: WriterSchema, indices: Sequence[int]) -> None:
+        """By columns; if that fails, in halves, so that one bad packet costs little; at last one by one."""
+        bodies = [self.bodies[i] for i in indices]
+        try:
+            with watchdog(self.watchdog_s):
+                frame = columnar.decode(schema.json, bodies)
+                rows = self.survey.alerts(frame, schema)
+        except Exception:  # whatever a damaged body does to the readers, the reference finds the packet
+            if len(indices) <= _HALVE_TO:
+                self.one_by_one(schema, indices)
+            else:
+                middle = len(indices) // 2
+                self.block(schema, indices[:middle])
+                self.block(schema, indices[middle:])
+            return
+        self.keep(schema, indices, bodies, rows)
+
+    def one_by_one(self, schema: WriterSchema, indices: Sequence[int]) -> None:
+        for i in indices:
+            self.counts["slow_packets"] += 1
+            body = self.bodies[i]
+            try:
+                with watchdog(self.watchdog_s):
+                    frame = reference.frame(schema.json, [reference.read_datum(schema.json, body)])
+                    rows = self.survey.alerts(frame, schema)
+            except PacketError as error:
+                self.reasons[i] = str(error)
+            except Exception as error:  # a value of another kind than the survey's
+                self.reasons[i] = f"its values cannot be understood: {error}"
+            else:
+                self.keep(schema, [i], [body], rows)
+
+    def keep(
+        self, schema: WriterSchema, indices: Sequence[int], bodies: Sequence[bytes], rows: pl.DataFrame
+    ) -> None:
+        table, good, reasons = alert_rows(self.survey.name, schema, rows, bodies)
+        self.reasons.update((indices[row], reason) for row, reason in reasons.items())
+        if table.num_rows:
+            self.tables.append(table)
+            self.index.extend(indices[row] for row in good)
+            for name in table["packet_schema"].unique().to_pylist():
+                self.schemas[name] = schema.json
+
+    def decoded(self, cutouts: bool, astropy_only: bool = False) -> Decoded:
+        index = np.array(self.index, np.int64)
+        alerts = concatenated(self.tables)
+        if len(self.tables) > 1:
+            order = np.argsort(index, kind="stable")
+            if (order[1:] < order[:-1]).any():
+                alerts, index = alerts.take(order), index[order]
+        alerts, index = self._look_at_stamps(alerts, index, cutouts, astropy_only)
+        failures = [Failure(i, self.reasons[i]) for i in sorted(self.reasons)]
+        return Decoded(alerts, index, failures, self.schemas, dict(self.counts))
+
+    def _look_at_stamps(
+        self, alerts: pa.Table, index: np.ndarray, cutouts: bool, astropy_only: bool
+    ) -> tuple[pa.Table, np.ndarray]:
+        if not cutouts:
+            bad = dict(_outside(alerts))
+        else:
+            cut = cut_all(alerts, astropy_only=astropy_only)
+            bad = cut.bad
+            self.counts.update(cut.counts)
+            for field, column in zip(CUTOUT_COLUMNS, (cut.tensors, cut.shapes), strict=True):
+                alerts = alerts.append_column(field, column)
+        if not bad:
+            return alerts, index
+        self.reasons.update((int(index[row]), reason) for row, reason in bad.items())
+        good = np.setdiff1d(np.arange(alerts.num_rows), list(bad))
+        return alerts.take(good), index[good]
+
+
+def _outside(alerts: pa.Table) -> Iterable[tuple[int, str]]:
+    for name in CUTOUTS:
+        for row, stamp in enumerate(stamps(alerts[name])):
+            try:
+                if stamp:
+                    check_stamp(stamp)
+            except BadStamp as error:
+                yield row, f"{name}: {error}"
+
+
+def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of tables of several schemas: `source` has every field of any, null where it is lacking."""
+    if not tables:
+        return ALERTS.empty_table()
+    if len(tables) == 1:
+        return tables[0]
+    return pa.concat_tables(tables, promote_options="permissive")
