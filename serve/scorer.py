@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from models.contract import ModelError, describe
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from broker.packets.schema import SCORES
+from models.manifest import ModelError, read_manifest
 from serve.scoring import Deployed, application
 
 log = logging.getLogger("rayfinch.serve")
@@ -80,11 +80,11 @@ class ServedModels:
         if model is None:  # the configuration dropped a model that an open plan still names
             return Pinned(name, version, "false", (), 0.0)
         try:
-            card = describe(model.folder / version)
+            manifest = read_manifest(model.folder / version)
         except ModelError as error:
             log.warning("model %s version %s: %s", name, version, error)
             return Pinned(name, version, "true", (), model.timeout_s)
-        return Pinned(name, version, card.precondition, card.inputs, model.timeout_s)
+        return Pinned(name, version, manifest.precondition, manifest.inputs, model.timeout_s)
 
 
 class ServeScorer:

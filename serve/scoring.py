@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from models.contract import Model, ModelError, open_model
 from ray import serve
+
+from models.contract import Model, ModelError, open_model
 
 log = logging.getLogger("rayfinch.serve")
 
@@ -90,10 +91,8 @@ def application(stream: str, name: str) -> str:
 def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
     """Deploy (or keep, where nothing changed) the replicas of a stream, and wait until they are warm.
 
-    Raises ModelError when a version can't be loaded here, before anything is deployed.
+    Raises ModelError when a version can't be loaded.
     """
-    for model in models.values():
-        open_model(model.folder / model.current())  # a replica that raises at start is retried without an end
     serve.start(proxy_location="Disabled")
     for model in models.values():
         deployment = serve.deployment(
@@ -106,7 +105,14 @@ def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
             health_check_period_s=2,
             health_check_timeout_s=10,
             graceful_shutdown_timeout_s=2,
+            max_constructor_retry_count=2,
         )
         app = deployment.bind(model.name, str(model.folder.resolve()), model.current())
-        serve.run(app, name=application(stream, model.name), route_prefix=None)
+        try:
+            serve.run(app, name=application(stream, model.name), route_prefix=None)
+        except RuntimeError as error:
+            serve.delete(application(stream, model.name), _blocking=False)
+            raise ModelError(
+                f"model {model.name} version {model.current()} does not start: {error}"
+            ) from error
         log.info("model %s version %s is warm", model.name, model.current())

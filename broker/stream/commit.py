@@ -26,10 +26,10 @@ from broker.archive.archive import Archive
 from broker.database.ledger import Lease, Ledger
 from broker.packets.schema import PUBLIC
 from broker.publish.encode import encode
+from broker.publish.outputs import Outputs
 from broker.publish.publisher import Publisher
-from broker.publish.topics import Outputs
 from broker.stream.failpoint import failpoint
-from broker.stream.plan import Plan
+from broker.stream.plan import DeadLetter, Plan
 from broker.stream.run import write
 from broker.stream.work import Result
 
@@ -76,7 +76,7 @@ class Committer:
             failpoint("archive.after")
             records = [table for _, table in written]
         clock.stage("archive")
-        self._publish(plan, records, schemas, letters, outcome)
+        self._publish(plan, records, letters, outcome)
         clock.stage("publish")
         outcome["latency_ms"] = _latency(results, keep)
         kept = [r.alerts.select(SUMMARY).filter(pa.array(k)) for r, k in zip(results, keep, strict=True)]
@@ -87,18 +87,18 @@ class Committer:
     def recover(self, plan: Plan) -> dict[str, Any] | None:
         """Finish a batch that a crash left behind its archive commit; None if it has to be run again."""
         marker = self.publisher.marker()
-        published = marker is not None and marker["batch"] >= plan.batch
+        published = marker is not None and marker["ranges"] == _ranges(plan)
         archived = self.archive.find(plan.tag)
         outcome = self.ledger.outcome(plan.batch)
         if outcome is None or not (archived or published):
             return None
         alerts = self.archive.read_batch(plan.tag) if archived else None
         if not published:
-            records, schemas = [], {}
+            records = []
             if alerts is not None:
                 schemas = self.archive.writer_schemas(set(alerts["packet_schema"].to_pylist()))
                 records = [encode(alerts, schemas, self.outputs)]
-            self._publish(plan, records, schemas, self.ledger.dead_letters_of(plan.batch), outcome)
+            self._publish(plan, records, self.ledger.dead_letters_of(plan.batch), outcome)
         self._commit(plan, alerts.select(SUMMARY) if alerts is not None else None, outcome)
         return outcome
 
@@ -118,24 +118,27 @@ class Committer:
         self,
         plan: Plan,
         records: list[pa.Table],
-        schemas: dict[str, str],
-        letters: Sequence[Any],
+        letters: Sequence[DeadLetter],
         outcome: dict[str, Any],
     ) -> None:
         failpoint("publish.before")
         marker = {
             "stream": plan.stream,
             "batch": plan.batch,
-            "ranges": [asdict(r) for r in plan.ranges],
+            "ranges": _ranges(plan),
             "counts": outcome["counts"],
         }
-        self.publisher.publish(records, letters, schemas, marker, self.fence)
+        self.publisher.publish(records, letters, {}, marker, self.fence)
         failpoint("publish.after")
 
     def _commit(self, plan: Plan, alerts: pa.Table | None, outcome: dict[str, Any]) -> None:
         failpoint("commit.before")
         self.ledger.commit(self.lease, plan, alerts, outcome)
         failpoint("commit.after")
+
+
+def _ranges(plan: Plan) -> list[dict[str, Any]]:
+    return [asdict(r) for r in plan.ranges]
 
 
 class _Clock:

@@ -21,8 +21,8 @@ import ray
 from broker.archive.archive import Archive
 from broker.database.ledger import Lease, LeaseLost, Ledger
 from broker.packets.survey import SchemaSource
+from broker.publish.outputs import Outputs
 from broker.publish.publisher import Fenced, Publisher
-from broker.publish.topics import Outputs
 from broker.stream.commit import Committer
 from broker.stream.failpoint import failpoint
 from broker.stream.plan import DEAD_LETTERS, Plan, Range

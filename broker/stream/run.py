@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -14,7 +15,7 @@ import ray.data
 
 from broker.archive.archive import Archive
 from broker.publish.encode import encode
-from broker.publish.topics import Outputs
+from broker.publish.outputs import Outputs
 from broker.stream.plan import Range
 from broker.stream.planning import chunks
 from broker.stream.work import Result, Work
@@ -40,9 +41,12 @@ def run(work: Work, ranges: Sequence[Range], *, chunk: int) -> list[ray.ObjectRe
     if not pieces:
         return []
     blocks = [pa.table({"ranges": [json.dumps([asdict(r) for r in piece])]}) for piece in pieces]
-    dataset = ray.data.from_arrow(blocks).map_batches(
-        work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, max_retries=RETRIES
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 calls max_retries deprecated, but has no other way to say it for one Dataset.
+        warnings.simplefilter("ignore")
+        dataset = ray.data.from_arrow(blocks).map_batches(
+            work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, max_retries=RETRIES
+        )
     bundles = dataset.iter_internal_ref_bundles()
     return [ref for bundle in bundles for ref in bundle.block_refs]
 

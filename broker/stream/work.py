@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from broker.packets.decode import Decoded, decode, with_cutouts
-from broker.packets.survey import SchemaSource, find_survey
+from broker.packets.cutouts import CUTOUT_COLUMNS
+from broker.packets.decode import Decoded, decode
+from broker.packets.survey import SchemaSource, survey
 from broker.stream.plan import DEAD_LETTERS, DeadLetter, Gap, Range
 from broker.stream.protocols import Scorer
 from broker.stream.reader import Packets, read
@@ -101,20 +102,21 @@ class Work:
         packets = self._fetch(ranges)
         clock.append(time.perf_counter())
         decoded = decode(
-            find_survey(self.survey),
+            survey(self.survey),
             packets.values,
             self.schemas,
             isolate=self.isolate,
             watchdog_s=self.watchdog_s,
+            cutouts=True,
         )
-        alerts = _with_places(decoded, packets)
-        in_flight = with_cutouts(alerts)
+        in_flight = _with_places(decoded, packets)
         clock.append(time.perf_counter())
         scores = self.scorer.score(in_flight)
         clock.append(time.perf_counter())
         steps = zip(("fetch", "decode", "score"), clock, clock[1:], strict=False)
+        alerts = in_flight.append_column("scores", scores)
         return Result(
-            alerts=alerts.append_column("scores", scores),
+            alerts=alerts.drop_columns([c for c in CUTOUT_COLUMNS if c in alerts.column_names]),
             letters=[
                 DeadLetter(
                     *packets.places[f.index], f.reason, packets.values[f.index], packets.timestamps[f.index]

@@ -1,0 +1,148 @@
+"""Joins the parts: from a configuration to a stream that runs. The only place that knows all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayfinch.config import Rule, Settings
+
+if TYPE_CHECKING:
+    from broker.packets.survey import SchemaSource
+    from broker.publish.outputs import Outputs
+    from broker.stream.loop import Loop, Stream
+    from broker.stream.plan import Plan
+    from serve.scoring import Deployed
+
+log = logging.getLogger("rayfinch.stream")
+
+
+def outputs(settings: Settings) -> Outputs:
+    """The topics that the configuration asks for."""
+    from broker.publish.outputs import Outputs, TopicRule
+
+    publish = settings.publish
+
+    def rule(found: Rule | None) -> TopicRule | None:
+        return TopicRule(found.packet, found.framing) if found else None
+
+    return Outputs(
+        prefix=publish.prefix,
+        threshold=publish.threshold,
+        thresholds=publish.thresholds,
+        all=rule(publish.all),
+        classes=rule(publish.classes),
+        topics={name: TopicRule(r.packet, r.framing) for name, r in publish.topics.items()},
+        partitions=publish.partitions,
+        replication=publish.replication,
+        topic_config={key: str(value) for key, value in publish.topic_config.items()},
+    )
+
+
+def deployed(settings: Settings) -> dict[str, Deployed]:
+    """The models that the configuration names, with the folders of their versions."""
+    from models.contract import shipped
+    from serve.scoring import Deployed
+
+    folder = Path(settings.models_dir) if settings.models_dir else shipped()
+    return {
+        m.name: Deployed(m.name, folder / m.name, m.version, m.replicas, m.gpus, m.timeout_s)
+        for m in settings.models
+    }
+
+
+def schema_source(settings: Settings) -> SchemaSource | None:
+    """Where the survey's writer schemas come from; None for self-describing packets."""
+    from broker.packets.registry import Folder, Registry
+
+    source = settings.source
+    if source.registry:
+        registry = dict(source.registry)
+        return Registry(str(registry.pop("url")), registry)
+    return Folder(Path(source.schemas)) if source.schemas else None
+
+
+def start_ray(settings: Settings) -> None:
+    """Join the cluster of RAY_ADDRESS or `ray.address`, or start one that ends with this process."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+
+    from broker.stream.run import quiet
+
+    address = os.environ.get("RAY_ADDRESS") or settings.ray.address
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address == "local":
+        options |= {"num_cpus": settings.ray.num_cpus, "include_dashboard": False}
+    ray.init(address=address, ignore_reinit_error=True, **options)
+    quiet()
+
+
+def stream(settings: Settings) -> Stream:
+    """Everything that the loop needs, built but not started: no replica, no lease, no transaction."""
+    from broker.archive.archive import Archive
+    from broker.database.engine import connect
+    from broker.database.ledger import Ledger
+
+    from broker.publish.publisher import Publisher
+    from broker.stream.loop import Limits, Stream
+    from broker.stream.source import KafkaSource
+    from serve.scorer import ServedModels
+
+    rules = outputs(settings)
+    batch = settings.batch
+    return Stream(
+        name=settings.stream,
+        survey=settings.survey,
+        source=KafkaSource(settings.source.kafka, settings.source.topics, settings.source.refresh_s),
+        schemas=schema_source(settings),
+        models=ServedModels(settings.stream, deployed(settings)),
+        archive=Archive(settings.archive.uri, settings.survey, settings.archive.storage_options or None),
+        outputs=rules,
+        ledger=Ledger(connect(settings.database.url), settings.stream, settings.survey),
+        publisher=lambda: Publisher(settings.publish.kafka, settings.stream, rules, settings.survey),
+        limits=Limits(
+            max_alerts=batch.max_alerts,
+            max_bytes=batch.max_bytes,
+            deadline_s=batch.deadline_s,
+            in_flight=batch.in_flight,
+            lease_ttl_s=settings.lease_ttl_s,
+            watchdog_s=settings.watchdog_s,
+        ),
+        start=settings.source.start,
+    )
+
+
+def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) -> Loop:
+    """Start Ray and the models' replicas, and make the loop. Raises ModelError, ConfigError."""
+    from broker.stream.loop import Loop
+    from serve.scoring import deploy
+
+    start_ray(settings)
+    deploy(settings.stream, deployed(settings))
+    return Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
+
+
+@contextmanager
+def drained_by_signals(loop: Loop) -> Iterator[None]:
+    """SIGTERM and SIGINT stop the planning; what is in flight is finished. A second one ends at once.
+
+    Enter it after Ray has started: `ray.init` replaces SIGTERM's handler.
+    """
+
+    def drain(signum: int, frame: object) -> None:
+        log.warning("%s: finishing what is in flight", signal.Signals(signum).name)
+        loop.stop.set()
+        signal.signal(signum, signal.SIG_DFL)
+
+    before = {s: signal.signal(s, drain) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
