@@ -121,3 +121,14 @@ def postgres_url(postgres: PostgresServer) -> str:
 def fresh_postgres_url(postgres: PostgresServer, topic: str) -> str:
     """SQLAlchemy's URL of an empty PostgreSQL database, this test's own."""
     return postgres.create(topic)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of a Ray cluster that outlives the drivers, as an operator's does: do not end it."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    import ray
+
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**30)
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
