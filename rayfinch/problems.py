@@ -78,7 +78,7 @@ def describe(
             continue  # a union's other members: one sentence is enough
         problem = Problem(".".join(path), what, None if e["type"] == "missing" else line, variable)
         problems.append(problem)
-    return problems
+    return sorted(problems, key=lambda p: p.line or 0)
 
 
 def _sentence(kind: str, message: str, given: Any, path: Keys, model: type[BaseModel]) -> str:
