@@ -7,8 +7,10 @@ one: `RAYFINCH_SOURCE__KAFKA__SASL_PASSWORD` sets `sasl.password`. configs/ztf.y
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +22,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from rayfinch.masking import masked, masked_text
 from rayfinch.problems import ConfigError, Problem, describe, read_yaml
 
-__all__ = ["ConfigError", "Settings", "load"]
+__all__ = ["ConfigError", "Settings", "load", "shipped"]
 
 PREFIX = "RAYFINCH_"
 # librdkafka's settings whose names have an underscore of their own.
@@ -212,6 +214,18 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Settin
     except ValidationError as error:
         problems = describe(error, Settings, lines, _variables(environment))
     raise ConfigError(str(path), problems)  # outside: pydantic's own message would print the secrets
+
+
+def shipped(name: str) -> Path:
+    """The file of a configuration that Rayfinch brings: `ztf`, `lsst` or `demo`."""
+    # Of a checkout, or where a wheel puts its data files.
+    for folder in (
+        Path(__file__).parents[1] / "configs",
+        Path(sys.prefix) / "share" / "rayfinch" / "configs",
+    ):
+        if (path := folder / f"{name}.yaml").exists():
+            return path
+    raise FileNotFoundError(errno.ENOENT, "no such configuration", f"configs/{name}.yaml")
 
 
 class _Declared(Settings, BaseSettings):  # type: ignore[misc]  # SettingsConfigDict is a ConfigDict
