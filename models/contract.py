@@ -1,0 +1,105 @@
+"""What a model is: one class, one folder, one method that scores a block of alerts."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+import pyarrow as pa
+
+from models.manifest import ModelError, read_manifest
+
+__all__ = ["ENTRY_POINTS", "Model", "ModelError", "open_model", "scores", "shipped"]
+
+# A distribution that brings an architecture of its own names its class here: `name = "package.module:Class"`.
+ENTRY_POINTS = "rayfinch.models"
+
+
+@runtime_checkable
+class Model(Protocol):
+    """One version of one model, loaded and ready.
+
+    `inputs` are the column paths of the alert table that `score` reads ("cutouts", "history", "flux",
+    "source.magpsf"); a `source.*` column that a survey's schema does not have counts as missing values.
+    `precondition` is a SQL predicate over the alert table: the caller asks only about rows that fulfil it.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    precondition: str
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        """Read `model.json` and `weights.safetensors`. Raises ModelError."""
+        ...
+
+    def score(self, table: pa.Table) -> pa.Table:
+        """Calibrated probabilities: one float32 column per class, in the order of `classes`, one row per alert.
+
+        Row order is kept; a row's result does not depend on its neighbours (to 1e-5). A row about which the
+        model cannot say anything is null in every column. Raises ModelError when the table lacks a column.
+        """
+        ...
+
+
+def open_model(folder: Path | str, device: str = "cpu") -> Model:
+    """Open the version in `folder`: import its architecture, load its weights. Raises ModelError.
+
+    `model.json` is data, possibly somebody else's: it can name only a class in `models` or one that an
+    installed distribution announces as an entry point, and nothing is imported before that is known.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    kind = _architecture(manifest.architecture, folder)
+    model = kind.load(folder, device)
+    if not isinstance(model, Model) or (model.name, model.version) != (manifest.name, manifest.version):
+        raise ModelError(
+            f"{folder}: {manifest.architecture} did not load as {manifest.name} {manifest.version}"
+        )
+    return model
+
+
+def _architecture(path: str, folder: Path) -> type[Model]:
+    announced = {entry.value for entry in entry_points(group=ENTRY_POINTS)}
+    if not path.startswith("models.") and path not in announced:
+        raise ModelError(
+            f"{folder}: architecture {path!r} is neither in Rayfinch's `models` nor an entry point "
+            f"of an installed distribution (group {ENTRY_POINTS!r})"
+        )
+    module, _, name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{folder}: architecture {path!r} cannot be imported: {error}") from error
+    if (
+        not inspect.isclass(kind)
+        or not callable(getattr(kind, "load", None))
+        or not callable(getattr(kind, "score", None))
+    ):
+        raise ModelError(f"{folder}: architecture {path!r} is not a class with `load` and `score`")
+    if getattr(kind, "_is_protocol", False):
+        raise ModelError(f"{folder}: architecture {path!r} is the contract itself, not a network")
+    return kind
+
+
+def shipped() -> Path:
+    """The folder of the versions that come with Rayfinch: <name>/<version>/{model.json, weights.safetensors}."""
+    return Path(__file__).parent / "shipped"
+
+
+def scores(classes: tuple[str, ...], probabilities, known) -> pa.Table:
+    """The answer of `score`: `probabilities` (rows, classes) as columns, null where `known` (rows) is false.
+
+    A row with a non-finite probability becomes null too: absurd inputs never leave as absurd scores.
+    """
+    import numpy as np
+
+    values = np.asarray(probabilities, np.float32).reshape(-1, len(classes))
+    absent = ~(np.asarray(known, bool) & np.isfinite(values).all(axis=1))
+    columns = [pa.array(values[:, i], mask=absent) for i in range(len(classes))]
+    return pa.table(columns, names=list(classes))

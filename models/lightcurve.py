@@ -1,0 +1,111 @@
+"""`lightcurve`: which kind of supernova, from any length of light curve; a recurrent network over its points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from models import points as light_curves
+from models.contract import scores
+from models.manifest import Manifest, ModelError, read_manifest
+from models.sequences import FEATURES, sequences
+from models.weights import read_weights
+
+CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
+ARCHITECTURE = "models.lightcurve:LightCurve"
+MOST_POINTS = 256
+CHUNK = 64
+
+
+class Member(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014); the verdict is from its last, mean and greatest state."""
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.lift = nn.Sequential(nn.Linear(FEATURES, hidden), nn.ReLU())
+        self.run = nn.GRU(hidden, hidden, batch_first=True)
+        self.decide = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(3 * hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, len(CLASSES)),
+        )
+
+    def forward(self, sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Logits (rows, 5) from sequences (rows, points, FEATURES), of which the first `lengths` points count."""
+        states, _ = self.run(self.lift(sequence))
+        counts = (torch.arange(sequence.shape[1], device=lengths.device) < lengths[:, None])[:, :, None]
+        mean = (states * counts).sum(dim=1) / lengths[:, None]
+        greatest = states.masked_fill(~counts, -1).amax(dim=1)
+        last = states[torch.arange(len(states), device=lengths.device), lengths - 1]
+        return self.decide(torch.cat([last, mean, greatest], dim=1))
+
+
+class Ensemble(nn.Module):
+    def __init__(self, members: int, hidden: int = 64, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Member(hidden, dropout) for _ in range(members))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Calibrated probabilities (rows, 5): the mean over the members."""
+        found = torch.stack([member(sequence, lengths) for member in self.members])
+        return torch.softmax(found / self.temperature, dim=2).mean(dim=0)
+
+
+class LightCurve:
+    """The network through the contract of models."""
+
+    classes = CLASSES
+    inputs = light_curves.INPUTS
+
+    def __init__(self, manifest: Manifest, network: Ensemble, device: str = "cpu") -> None:
+        self.name, self.version = manifest.name, manifest.version
+        self.precondition = manifest.precondition
+        self.manifest = manifest
+        self._device = torch.device(device)
+        self._network = network.eval().to(self._device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        manifest = read_manifest(folder)
+        if manifest.classes != CLASSES:
+            raise ModelError(f"{folder}: the lightcurve network has the classes {', '.join(CLASSES)}")
+        try:
+            network = Ensemble(**manifest.hyperparameters)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{folder}: odd hyper-parameters in model.json: {error}") from error
+        read_weights(network, folder)
+        return cls(manifest, network, device)
+
+    @torch.inference_mode()
+    def score(self, table: pa.Table) -> pa.Table:
+        """Null for an alert without one usable point, its own detection included."""
+        curves = light_curves.points(table, MOST_POINTS)
+        lengths = curves.lengths
+        found = np.zeros((len(table), len(CLASSES)), np.float32)
+        # Rows of like length go together, so that little of a block is padding.
+        order = np.argsort(lengths, kind="stable")
+        order = order[lengths[order] > 0]
+        flat = sequences(curves)
+        for first in range(0, len(order), CHUNK):
+            rows = order[first : first + CHUNK]
+            block = (t.to(self._device) for t in padded(flat, curves.offsets, rows))
+            found[rows] = self._network(*block).cpu().numpy()
+        return scores(CLASSES, found, lengths > 0)
+
+
+def padded(flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sequences (rows, longest, FEATURES) with zeros behind each, lengths (rows,)) of the chosen rows."""
+    lengths = np.diff(offsets)[rows]
+    place = np.arange(lengths.max())
+    there = place < lengths[:, None]
+    block = np.zeros((*there.shape, flat.shape[1]), np.float32)
+    block[there] = flat[(offsets[rows][:, None] + place)[there]]
+    return torch.from_numpy(block), torch.from_numpy(lengths)

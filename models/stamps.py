@@ -1,0 +1,139 @@
+"""`stamps`: asteroid, SN, AGN, VS or bogus, from the three cutouts and the packet's own numbers.
+
+A few small networks, each trained without a different part of the objects, whose probabilities are averaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from models import columns, images
+from models.contract import scores
+from models.features import INPUTS, NAMES, Scaling, packet_features
+from models.manifest import Manifest, ModelError, read_manifest
+from models.variants import Variant, fastest
+from models.weights import read_weights
+
+CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
+ARCHITECTURE = "models.stamps:Stamps"
+# Rows per pass. Fixed, the last one padded: a row's result must not depend on how many came with it.
+CHUNK = 32
+
+
+class Member(nn.Module):
+    """One network: three strided convolutions over the views, a perceptron over the columns, one over both."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(images.CHANNELS, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 3 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.see = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(3 * width * 16, hidden), nn.ReLU()
+        )
+        self.read = nn.Sequential(
+            nn.Linear(2 * len(NAMES), hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+        )
+        self.decide = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, len(CLASSES)))
+
+    def forward(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Logits (rows, 5) from views (rows, 12, 31, 31) and scaled columns (rows, 2 F)."""
+        return self.decide(torch.cat([self.see(self.look(seen)), self.read(numbers)], dim=1))
+
+
+class Ensemble(nn.Module):
+    def __init__(self, members: int, width: int = 16, hidden: int = 64, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Member(width, hidden, dropout) for _ in range(members))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Calibrated probabilities (rows, 5): the mean over the members."""
+        found = torch.stack([member(seen, numbers).float() for member in self.members])
+        return torch.softmax(found / self.temperature, dim=2).mean(dim=0)
+
+
+class Stamps:
+    """The network through the contract of models."""
+
+    classes = CLASSES
+    inputs = ("cutouts", *INPUTS)
+
+    def __init__(self, manifest: Manifest, network: Ensemble, scaling: Scaling, device: str = "cpu") -> None:
+        self.name, self.version = manifest.name, manifest.version
+        self.precondition = manifest.precondition
+        self.manifest = manifest
+        self._scaling = scaling
+        self._device = torch.device(device)
+        self._variant: Variant = fastest(network.eval().to(self._device), _example(self._device))
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        manifest = read_manifest(folder)
+        if manifest.classes != CLASSES:
+            raise ModelError(f"{folder}: the stamps network has the classes {', '.join(CLASSES)}")
+        if tuple(manifest.normalisation.get("features", ())) != NAMES:
+            raise ModelError(
+                f"{folder} was trained on other packet columns than this release reads: train it again"
+            )
+        try:
+            network = Ensemble(**manifest.hyperparameters)
+            scaling = Scaling.read(manifest.normalisation)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"{folder}: odd hyper-parameters or normalisation in model.json: {error}"
+            ) from error
+        if scaling.centre.shape != (len(NAMES),) or scaling.width.shape != (len(NAMES),):
+            raise ModelError(f"{folder}: the normalisation in model.json is not of {len(NAMES)} columns")
+        read_weights(network, folder)
+        return cls(manifest, network, scaling, device)
+
+    @property
+    def variant(self) -> str:
+        """How the network is evaluated here ("fp32", "channels-last", "bf16")."""
+        return self._variant.name
+
+    def score(self, table: pa.Table) -> pa.Table:
+        """Null for an alert whose three cutouts have no valid pixel."""
+        pixels = columns.cutouts(table)
+        numbers = self._scaling.apply(packet_features(table))
+        found = np.empty((len(table), len(CLASSES)), np.float32)
+        known = np.empty(len(table), bool)
+        for first in range(0, len(table), CHUNK):
+            block = slice(first, first + CHUNK)
+            scaled, valid = images.normalised(pixels[block])
+            known[block] = valid.any(axis=(1, 2, 3))
+            found[block] = self._chunk(scaled, valid, numbers[block])
+        return scores(CLASSES, found, known)
+
+    @torch.inference_mode()
+    def _chunk(self, scaled: np.ndarray, valid: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        rows = len(scaled)
+        tensors = [torch.from_numpy(values) for values in (scaled, valid, numbers)]
+        if rows < CHUNK:
+            tensors = [torch.cat([t, t[:1].expand(CHUNK - rows, *t.shape[1:])]) for t in tensors]
+        shown, mask, read = (t.to(self._device) for t in tensors)
+        return self._variant(images.views(shown, mask), read)[:rows].float().cpu().numpy()
+
+
+def _example(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs of one chunk as they look, for timing the variants."""
+    draw = torch.Generator().manual_seed(0)
+    shown = torch.randn(CHUNK, 3, 63, 63, generator=draw) * 3
+    read = torch.randn(CHUNK, 2 * len(NAMES), generator=draw)
+    return images.views(shown, torch.ones_like(shown)).to(device), read.to(device)

@@ -1,0 +1,219 @@
+"""For people who write models: a double of the contract, made-up alerts, and the checks every model must pass.
+
+from models.testing import alerts, check
+check(open_model(folder), alerts(50))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from models.columns import CUTOUTS
+from models.contract import Model, scores
+from models.manifest import ModelError
+
+POINT = pa.struct(
+    [
+        ("mjd", pa.float64()),
+        ("band", pa.string()),
+        ("flux", pa.float64()),
+        ("flux_err", pa.float64()),
+        ("kind", pa.string()),
+    ]
+)
+TENSOR = pa.fixed_shape_tensor(pa.float32(), CUTOUTS)
+STEADINESS = 1e-5
+
+
+@dataclass
+class Double:
+    """A model without a network: says `probabilities` of every alert, or raises what it was told to.
+
+    `asked` holds the number of rows of each call.
+    """
+
+    name: str = "double"
+    version: str = "1"
+    classes: tuple[str, ...] = ("yes", "no")
+    inputs: tuple[str, ...] = ("flux",)
+    precondition: str = "true"
+    probabilities: Sequence[float] = (0.75, 0.25)
+    raises: Exception | None = None
+    asked: list[int] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        raise ModelError(f"{folder}: a double is made in memory, it has no folder")
+
+    def score(self, table: pa.Table) -> pa.Table:
+        self.asked.append(len(table))
+        if self.raises is not None:
+            raise self.raises
+        return scores(self.classes, np.tile(self.probabilities, (len(table), 1)), np.ones(len(table), bool))
+
+
+def alerts(rows: int, seed: int = 0) -> pa.Table:
+    """Made-up alerts as they are in flight: stars on noise, light curves of 0 to 30 points, a few source columns."""
+    draw = np.random.default_rng(seed)
+    images = draw.normal(100, 5, (rows, *CUTOUTS)).astype(np.float32)
+    y, x = np.mgrid[-31:32, -31:32]
+    images += draw.lognormal(4, 1, (rows, 3, 1, 1)).astype(np.float32) * np.exp(-(x**2 + y**2) / 8)
+    lengths = draw.integers(0, 31, rows)
+    lengths[:1] = 0
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    total = int(offsets[-1])
+    limit = draw.random(total) < 0.3
+    now = 60000 + draw.uniform(0, 100, rows)
+    age = np.concatenate([np.sort(draw.uniform(0.1, 60, n))[::-1] for n in lengths] or [np.zeros(0)])
+    error = draw.uniform(500, 3000, total)
+    history = pa.StructArray.from_arrays(
+        [
+            pa.array(np.repeat(now, lengths) - age),
+            pa.array(draw.choice(["g", "r"], total).tolist(), pa.string()),
+            pa.array(draw.lognormal(10, 1, total), mask=limit),
+            pa.array(error),
+            pa.array(
+                np.where(limit, "limit", draw.choice(["detection", "forced"], total)).tolist(), pa.string()
+            ),
+        ],
+        fields=list(POINT),
+    )
+    flux = draw.lognormal(10, 1, rows)
+    source = {
+        "magpsf": 31.4 - 2.5 * np.log10(flux),
+        "sgscore1": draw.random(rows),
+        "distpsnr1": draw.uniform(0, 20, rows),
+    }
+    return pa.table(
+        {
+            "survey": pa.array(["ztf"] * rows, pa.string()),
+            "alert_id": pa.array(np.arange(rows), pa.int64()),
+            "object_id": pa.array([f"ZTF{i}" for i in range(rows)], pa.string()),
+            "mjd": now,
+            "ra": draw.uniform(0, 360, rows),
+            "dec": draw.uniform(-30, 90, rows),
+            "band": pa.array(draw.choice(["g", "r"], rows).tolist(), pa.string()),
+            "flux": flux,
+            "flux_err": flux / draw.uniform(5, 50, rows),
+            "history": pa.ListArray.from_arrays(pa.array(offsets), history),
+            "source": pa.StructArray.from_arrays([pa.array(v) for v in source.values()], list(source)),
+            "cutouts": tensor(images),
+        }
+    )
+
+
+def tensor(images: np.ndarray) -> pa.ExtensionArray:
+    """The in-flight column of float32 (rows, 3, 63, 63)."""
+    pixels = pa.array(np.ascontiguousarray(images, np.float32).reshape(-1))
+    return pa.ExtensionArray.from_storage(
+        TENSOR, pa.FixedSizeListArray.from_arrays(pixels, int(np.prod(CUTOUTS)))
+    )
+
+
+def values(scored: pa.Table) -> np.ndarray:
+    """float64 (rows, classes): NaN for null."""
+    return np.column_stack([c.to_numpy(zero_copy_only=False).astype(float) for c in scored.columns])
+
+
+def check(model: Model, table: pa.Table) -> None:
+    """Everything the contract promises, on these alerts (at least two). Raises AssertionError with what is broken."""
+    for promise in PROMISES:
+        promise(model, table)
+
+
+def answers_in_shape(model: Model, table: pa.Table) -> None:
+    """One float32 column per class, one row per alert, probabilities that sum to one or nulls all along."""
+    assert isinstance(model, Model), f"{model!r} does not have the attributes of the contract"
+    found = model.score(table)
+    assert found.column_names == list(model.classes), f"columns {found.column_names}, not {model.classes}"
+    assert len(found) == len(table), f"{len(found)} rows for {len(table)} alerts"
+    assert all(kind == pa.float32() for kind in found.schema.types), f"not float32: {found.schema.types}"
+    _finite_or_null(found)
+    assert len(model.score(table.slice(0, 0))) == 0, "no alerts must give no rows"
+
+
+def ignores_neighbours(model: Model, table: pa.Table) -> None:
+    """Row order is kept, and an alert's scores are the same alone, among others, in chunks and on a second call."""
+    whole = values(model.score(table))
+    _same(values(model.score(table)), whole, "a second call")
+    order = np.arange(len(table))[::-1]
+    _same(values(model.score(table.take(order))), whole[order], "reversed rows")
+    alone = [values(model.score(table.slice(i, 1)))[0] for i in range(min(len(table), 5))]
+    _same(np.array(alone), whole[: len(alone)], "one alert at a time")
+    half = len(table) // 2
+    chunked = pa.concat_tables([table.slice(0, half), table.slice(half)])
+    _same(values(model.score(chunked)), whole, "a table of two chunks")
+
+
+def survives_absurd_values(model: Model, table: pa.Table) -> None:
+    """NaN, infinities, nulls and huge numbers in any column it reads give finite probabilities or a null row."""
+    rows = len(table)
+    for bad in (np.nan, np.inf, -np.inf, 0.0, 1e300, -1e300, None):
+        changed = table
+        for name in ("flux", "flux_err", "mjd", "ra", "dec"):
+            if name in model.inputs:
+                changed = _with(changed, name, pa.array([bad] * rows, pa.float64()))
+        _finite_or_null(model.score(changed))
+    if "band" in model.inputs:
+        for band in ("?", None):
+            _finite_or_null(model.score(_with(table, "band", pa.array([band] * rows, pa.string()))))
+    if "cutouts" in model.inputs:
+        for pixel in (np.nan, np.inf, 0.0, 3e38, -3.4e38):
+            _finite_or_null(model.score(_with(table, "cutouts", tensor(np.full((rows, *CUTOUTS), pixel)))))
+    if "history" in model.inputs:
+        odd = {"mjd": np.nan, "band": None, "flux": np.inf, "flux_err": 0.0, "kind": "detection"}
+        late = {"mjd": 1e300, "band": "q", "flux": 1e300, "flux_err": 1e-300, "kind": "other"}
+        points = pa.array([[odd, late, odd]] * rows, pa.list_(POINT))
+        _finite_or_null(model.score(_with(table, "history", points)))
+
+
+def scores_bare_alerts(model: Model, table: pa.Table) -> None:
+    """An empty history and a source without the columns it knows (another survey's) are not errors."""
+    rows = len(table)
+    bare = _with(table, "history", pa.array([[]] * rows, pa.list_(POINT)))
+    bare = _with(bare, "source", pa.array([{"psfFlux": 1.0}] * rows))
+    found = model.score(bare)
+    _finite_or_null(found)
+    assert not np.isnan(values(found)).all(), (
+        "says nothing at all of alerts without history and source columns"
+    )
+    needed = {path.partition(".")[0] for path in model.inputs}
+    _same(
+        values(model.score(table.select(sorted(needed)))),
+        values(model.score(table)),
+        "only the declared inputs",
+    )
+
+
+PROMISES: tuple[Callable[[Model, pa.Table], None], ...] = (
+    answers_in_shape,
+    ignores_neighbours,
+    survives_absurd_values,
+    scores_bare_alerts,
+)
+
+
+def _with(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
+def _finite_or_null(found: pa.Table) -> None:
+    numbers = values(found)
+    nulls = np.array([c.is_null().to_numpy() for c in found.columns]).T
+    assert (nulls.all(axis=1) | ~nulls.any(axis=1)).all(), "a row is null in some classes only"
+    known = numbers[~nulls.any(axis=1)]
+    assert np.isfinite(known).all(), "a probability is not finite"
+    assert ((known >= 0) & (known <= 1)).all(), "a probability is outside 0 to 1"
+    assert np.allclose(known.sum(axis=1), 1, atol=1e-3), "the probabilities of an alert do not sum to one"
+
+
+def _same(found: np.ndarray, wanted: np.ndarray, when: str) -> None:
+    assert (np.isnan(found) == np.isnan(wanted)).all(), f"other rows are null with {when}"
+    gap = np.nanmax(np.abs(found - wanted), initial=0)
+    assert gap <= STEADINESS, f"scores differ by {gap:.2g} with {when}"
