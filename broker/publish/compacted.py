@@ -38,6 +38,18 @@ PRODUCER_ONLY = (
     "sticky.partitioning.linger.ms",
 )
 
+# What a server says of a topic that is new, or that it has just taken over.
+_PASSING = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._TRANSPORT,
+}
+
 
 def client_settings(kafka: Mapping[str, Any]) -> dict[str, Any]:
     """The librdkafka settings of `kafka` that any client takes."""
@@ -45,20 +57,29 @@ def client_settings(kafka: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int, int]:
-    """The first and the end offset of partition 0, open transactions included; (0, 0): no topic."""
+    """The first and the end offset of partition 0, open transactions included.
+
+    Raises KafkaException where there is no such topic, or no answer within `timeout_s`. A topic that seems to
+    be missing is asked for until then: a server that has just started may not know it yet, and to take a marker
+    for absent would publish its batch twice.
+    """
     admin = AdminClient(client_settings(kafka), logger=LOG)
-    partition = TopicPartition(topic, 0)
-    found = []
+    deadline = time.monotonic() + timeout_s
+    found: list[int] = []
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
-        futures = admin.list_offsets(
-            {partition: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
-        )
-        try:
-            found.append(futures[partition].result().offset)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return 0, 0
-            raise
+        while True:
+            left = max(deadline - time.monotonic(), 0.1)
+            partition = TopicPartition(topic, 0)
+            future = admin.list_offsets(
+                {partition: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=left
+            )[partition]
+            try:
+                found.append(future.result().offset)
+                break
+            except KafkaException as error:
+                if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
     return found[0], found[1]
 
 

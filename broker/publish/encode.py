@@ -28,8 +28,8 @@ __all__ = ["RECORDS", "Outputs", "TopicRule", "encode", "output_schemas"]
 HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 # `shard` chooses the partition (shard % partitions). It is the CRC-32 of the object id, by which librdkafka
-# would choose it too if the key is the object id; in Fink framing, where all keys are alike, it still keeps an
-# object's alerts in order.
+# would choose it too if the key is the object id; in Fink framing, where all keys are alike, it still keeps
+# an object's alerts in order.
 RECORDS = pa.schema(
     [
         pa.field("topic", pa.string(), nullable=False),

@@ -37,9 +37,7 @@ class TopicRule:
         if self.packet not in get_args(Packet):
             raise ValueError(f"a topic's packet is {_one_of(Packet)}, not {self.packet!r}")
         if self.framing not in get_args(Framing):
-            raise ValueError(
-                f"a topic's framing is one of {', '.join(get_args(Framing))}, not {self.framing!r}"
-            )
+            raise ValueError(f"a topic's framing is {_one_of(Framing)}, not {self.framing!r}")
 
 
 def _one_of(choices: Any) -> str:

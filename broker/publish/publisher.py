@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -155,8 +156,10 @@ class Publisher:
         """Let go of the cluster. A transaction that is still open is left for the next `open` to end."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            producer.purge()
-            producer.flush(1)
+            # A producer that was fenced says so once more here.
+            with suppress(KafkaException):
+                producer.purge()
+                producer.flush(1)
 
     def _opened(self) -> Producer:
         if self._producer is None:

@@ -28,7 +28,7 @@ class Schemas:
     kafka: librdkafka settings. prefix: of the topics' names.
     """
 
-    def __init__(self, kafka: Mapping[str, Any], prefix: str = "rayfinch", *, timeout_s: float = 60):
+    def __init__(self, kafka: Mapping[str, Any], prefix: str = "rayfinch", *, timeout_s: float = 20):
         self.kafka, self.timeout_s = kafka, timeout_s
         self.topic = Outputs(prefix=prefix).schemas
         self._parsed: dict[str, Any] = {}

@@ -2,8 +2,8 @@
 
 An Avro record is its fields in order, so the original datum followed by our fields' bytes is a datum of the
 original schema with our fields appended. Names are resolved and written out (name and namespace) so that the
-result means the same to every Avro library; defaults that contradict their type, as many of ZTF's do, are left
-out, because Java refuses them.
+result means the same to every Avro library; defaults that contradict their type, as many of ZTF's do, are
+left out, because Java refuses them.
 """
 
 from __future__ import annotations

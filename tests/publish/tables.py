@@ -56,7 +56,7 @@ def original(packet: bytes, schemas: Path | None = None) -> Original:
     """Take a packet apart; `schemas` has the ID.avsc of packets in Confluent's framing."""
     if packet[:4] == b"Obj\x01":
         blocks = fastavro.block_reader(io.BytesIO(packet))
-        schema_json, datum = blocks.metadata["avro.schema"], next(iter(blocks)).bytes_.read()
+        schema_json, datum = blocks.metadata["avro.schema"], next(iter(blocks)).bytes_.read()  # type: ignore[attr-defined]  # its stubs lack it
     else:
         assert schemas is not None
         schema_json = (schemas / f"{int.from_bytes(packet[1:5], 'big')}.avsc").read_text()
