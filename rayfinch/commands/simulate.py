@@ -1,0 +1,92 @@
+"""`rayfinch simulate`: packets of a made-up sky, with the truth in a side file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="A new folder, or a file that ends in .tar.gz.")],
+    alerts: Annotated[int, typer.Option(help="How many alerts.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same packets.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Make ZTF packets of a made-up sky: asteroids, supernovae, active nuclei, variable stars and artefacts.
+
+    Cutouts, light curves and columns agree with one another, and look like the survey's. What is really there
+    is told in truth.jsonl in the folder, or in NAME.truth.jsonl beside NAME.tar.gz: one line an alert.
+
+    Example: rayfinch simulate --alerts 1000 --seed 7 --out simulated.tar.gz
+    """
+    from rayfinch.progress import progress_bar
+    from training.simulation import packets
+
+    packed = out.name.endswith(".tar.gz")
+    if out.is_file() if packed else out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise typer.BadParameter(f"{out} is there already; name a new folder or file", param_hint="--out")
+    truth = (
+        out.with_name(out.name.removesuffix(".tar.gz") + ".truth.jsonl") if packed else out / "truth.jsonl"
+    )
+    try:
+        (out.parent if packed else out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot make {out}: {error.strerror}", param_hint="--out") from error
+    classes: Counter[str] = Counter()
+    begin, size = time.perf_counter(), 0
+    with (
+        (_tarball if packed else _folder)(out) as keep,
+        truth.open("w") as lines,
+        progress_bar("simulated", alerts) as show,
+    ):
+        for done, one in enumerate(packets(alerts, seed), 1):
+            keep(f"{one.truth['candid']}.avro", one.packet)
+            lines.write(json.dumps(one.truth) + "\n")
+            classes[one.truth["class"]] += 1
+            size += len(one.packet)
+            show(done)
+    result: dict[str, Any] = {"alerts": alerts, "seed": seed, "bytes": size, "classes": dict(classes)}
+    result |= {"out": str(out), "truth": str(truth), "seconds": round(time.perf_counter() - begin, 2)}
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        told = ", ".join(f"{count} {name}" for name, count in classes.most_common())
+        typer.echo(f"{alerts} packets ({size / 1e6:.1f} MB) in {out}: {told}\nthe truth is in {truth}")
+
+
+Keep = Callable[[str, bytes], None]
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Keep]:
+    def keep(name: str, packet: bytes) -> None:
+        (path / name).write_bytes(packet)
+
+    yield keep
+
+
+@contextmanager
+def _tarball(path: Path) -> Iterator[Keep]:
+    # Nothing of the moment goes in, so that the same seed makes the same file.
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+
+        def keep(name: str, packet: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(packet)
+            tar.addfile(member, io.BytesIO(packet))
+
+        yield keep
