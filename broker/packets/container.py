@@ -43,7 +43,7 @@ def _wire(packet: bytes, schemas: SchemaSource | None) -> Datum:
         raise PacketError(
             f"the packet names schema {schema_id}: give a schema registry or a folder of ID.avsc files"
         )
-    return Datum(_writer_schema(schemas.schema(schema_id)), packet[5:])
+    return Datum(_writer_schema(schemas.schema(schema_id)), packet, 5, len(packet))
 
 
 def _container(packet: bytes) -> Datum:
@@ -58,8 +58,10 @@ def _container(packet: bytes) -> Datum:
         if packet[end : end + SYNC] == sync and size >= 0:
             raise PacketError("the container holds more than one block; a packet holds one alert")
         raise PacketError("the container is cut short, or its sync marker is damaged")
-    body = packet[at:end]
-    return Datum(schema, body if codec == "null" else _inflate(body))
+    if codec == "null":
+        return Datum(schema, packet, at, end)
+    body = _inflate(packet[at:end])
+    return Datum(schema, body, 0, len(body))
 
 
 def _header(packet: bytes) -> tuple[WriterSchema, str, int]:

@@ -95,9 +95,10 @@ def cut_all(alerts: pa.Table, astropy_only: bool = False) -> Cut:
                 _place(image, pixels[row, j], counts)
                 if not shapes[row, 0]:
                     shapes[row] = image.shape
-    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), 3 * CUTOUT_SIZE**2)
+    tensors = pa.ExtensionArray.from_storage(CUTOUT_TENSOR, flat)
     lengths = pa.FixedSizeListArray.from_arrays(pa.array(shapes.ravel()), 2)
-    return Cut(tensors, lengths, bad, dict(counts))
+    return Cut(tensors, lengths, bad, {what: n for what, n in counts.items() if n})
 
 
 def image(stamp: bytes | memoryview) -> np.ndarray:

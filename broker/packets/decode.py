@@ -17,12 +17,16 @@ from broker.packets import columnar, reference
 from broker.packets.cutouts import CUTOUT_COLUMNS, BadStamp, check_stamp, cut_all, stamps
 from broker.packets.rows import alert_rows
 from broker.packets.schema import ALERTS, CUTOUTS
-from broker.packets.survey import PacketError, SchemaSource, Survey, WriterSchema
+from broker.packets.slim import cut_out, put_back, slim
+from broker.packets.survey import Datum, PacketError, SchemaSource, Survey, UnsuitedSchema, WriterSchema
 from broker.packets.watchdog import watchdog
 
 WATCHDOG_S = 20.0
 # Pieces of a block that failed are halved down to this size and then read one packet at a time.
 _HALVE_TO = 8
+
+# The rows that are alerts, their positions in the block, and why the others are none.
+_Rows = tuple[pa.Table, list[int], dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class _Work:
         self.survey = survey
         self.packets = packets
         self.watchdog_s = watchdog_s
-        self.bodies: dict[int, bytes] = {}
+        self.data: dict[int, Datum] = {}
         self.tables: list[pa.Table] = []
         self.index: list[int] = []
         self.reasons: dict[int, str] = {}
@@ -118,46 +122,68 @@ class _Work:
             except PacketError as error:
                 self.reasons[i] = str(error)
             else:
-                self.bodies[i] = datum.body
+                self.data[i] = datum
                 groups.setdefault(datum.schema, []).append(i)
         return groups
 
     def block(self, schema: WriterSchema, indices: Sequence[int]) -> None:
         """By columns; if that fails, in halves, so that one bad packet costs little; at last one by one."""
-        bodies = [self.bodies[i] for i in indices]
-        try:
-            with watchdog(self.watchdog_s):
-                frame = columnar.decode(schema.json, bodies)
-                rows = self.survey.alerts(frame, schema)
-        except Exception:  # whatever a damaged body does to the readers, the reference finds the packet
-            if len(indices) <= _HALVE_TO:
-                self.one_by_one(schema, indices)
-            else:
-                middle = len(indices) // 2
-                self.block(schema, indices[:middle])
-                self.block(schema, indices[middle:])
+        for without_stamps in (True, False):
+            try:
+                with watchdog(self.watchdog_s):
+                    rows = self._rows_by_columns(schema, indices, without_stamps)
+            except UnsuitedSchema as error:
+                self.reasons.update((i, str(error)) for i in indices)
+                return
+            except Exception:  # whatever a damaged body does to the readers; the reference finds the packet
+                continue
+            self.keep(schema, indices, rows)
             return
-        self.keep(schema, indices, bodies, rows)
+        if len(indices) <= _HALVE_TO:
+            self.one_by_one(schema, indices)
+        else:
+            middle = len(indices) // 2
+            self.block(schema, indices[:middle])
+            self.block(schema, indices[middle:])
+
+    def _rows_by_columns(self, schema: WriterSchema, indices: Sequence[int], without_stamps: bool) -> _Rows:
+        data = [self.data[i] for i in indices]
+        if not without_stamps:
+            bodies = [datum.body for datum in data]
+            return self._rows(schema, columnar.decode(schema.json, bodies), bodies)
+        slims = slim(data)
+        rows = self.survey.alerts(columnar.decode(schema.json, slims.decodable), schema)
+        stamps = [rows[name].to_list() for name in CUTOUTS]
+        cuts = put_back(slims, stamps)
+        return alert_rows(self.survey.name, schema, rows, stamps, slims.packets, cuts)
 
     def one_by_one(self, schema: WriterSchema, indices: Sequence[int]) -> None:
         for i in indices:
             self.counts["slow_packets"] += 1
-            body = self.bodies[i]
+            body = self.data[i].body
             try:
                 with watchdog(self.watchdog_s):
                     frame = reference.frame(schema.json, [reference.read_datum(schema.json, body)])
-                    rows = self.survey.alerts(frame, schema)
+                    rows = self._rows(schema, frame, [body])
             except PacketError as error:
                 self.reasons[i] = str(error)
             except Exception as error:  # a value of another kind than the survey's
                 self.reasons[i] = f"its values cannot be understood: {error}"
             else:
-                self.keep(schema, [i], [body], rows)
+                self.keep(schema, [i], rows)
 
-    def keep(
-        self, schema: WriterSchema, indices: Sequence[int], bodies: Sequence[bytes], rows: pl.DataFrame
-    ) -> None:
-        table, good, reasons = alert_rows(self.survey.name, schema, rows, bodies)
+    def _rows(self, schema: WriterSchema, frame: pl.DataFrame, bodies: Sequence[bytes]) -> _Rows:
+        rows = self.survey.alerts(frame, schema)
+        stamps = [rows[name].to_list() for name in CUTOUTS]
+        packets, cuts = [], []
+        for body, three in zip(bodies, zip(*stamps, strict=True), strict=True):
+            packet, at = cut_out(body, three)
+            packets.append(packet)
+            cuts.append(at)
+        return alert_rows(self.survey.name, schema, rows, stamps, packets, np.array(cuts, np.int32))
+
+    def keep(self, schema: WriterSchema, indices: Sequence[int], rows: _Rows) -> None:
+        table, good, reasons = rows
         self.reasons.update((indices[row], reason) for row, reason in reasons.items())
         if table.num_rows:
             self.tables.append(table)

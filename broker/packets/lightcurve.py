@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from broker.packets.fields import Fields
 from broker.packets.schema import POINT
 
 # AB zero point: 3631 Jy in nJy.
@@ -17,9 +18,9 @@ FLUX_PER_MAG = float(np.log(10) / 2.5)
 ROW = "row"
 
 
-def points(frame: pl.DataFrame, column: str) -> pl.DataFrame | None:
+def points(frame: pl.DataFrame, fields: Fields, column: str) -> pl.DataFrame | None:
     """The records of a list column, one row each, with `row`, their alert's. None where there are none."""
-    if column not in frame.columns or not isinstance(frame.schema[column], pl.List):
+    if not fields.lists_records(column):
         return None
     lists = frame[column]
     lengths = lists.list.len().fill_null(0).to_numpy()
@@ -64,19 +65,6 @@ def finite(expr: pl.Expr) -> pl.Expr:
     """As float64, with null for NaN and infinities."""
     value = expr.cast(pl.Float64)
     return pl.when(value.is_finite()).then(value)
-
-
-def nested(frame: pl.DataFrame, record: str, field: str, dtype: pl.DataType | type[pl.DataType]) -> pl.Expr:
-    """A field of a record column; null of that type where the schema lacks either."""
-    kind = frame.schema.get(record)
-    if isinstance(kind, pl.Struct) and any(f.name == field for f in kind.fields):
-        return pl.col(record).struct.field(field).cast(dtype)
-    return pl.lit(None, dtype)
-
-
-def top(frame: pl.DataFrame, field: str, dtype: pl.DataType | type[pl.DataType]) -> pl.Expr:
-    """A top-level field; null of that type where the schema lacks it."""
-    return pl.col(field).cast(dtype) if field in frame.columns else pl.lit(None, dtype)
 
 
 def given(records: pl.DataFrame, field: str) -> pl.Expr:

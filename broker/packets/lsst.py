@@ -12,9 +12,10 @@ from functools import lru_cache
 import polars as pl
 
 from broker.packets import container
-from broker.packets.lightcurve import ROW, finite, given, history, nested, points, top
+from broker.packets.fields import Fields
+from broker.packets.lightcurve import ROW, finite, given, history, points
 from broker.packets.schema import PUBLIC
-from broker.packets.survey import Datum, PacketError, SchemaSource, WriterSchema
+from broker.packets.survey import Datum, SchemaSource, UnsuitedSchema, WriterSchema
 
 _NEEDED = ("midpointMjdTai", "ra", "dec")
 # What names the object: first a diaObject, then, for a known solar-system source, its ssObject (in ssSource
@@ -41,61 +42,60 @@ class Lsst:
         return container.split(packet, schemas)
 
     def alerts(self, frame: pl.DataFrame, schema: WriterSchema) -> pl.DataFrame:
-        _require(frame)
-        frame = frame.with_columns(own_id=_alert_id(frame))
+        fields = Fields(frame)
+        _require(fields)
+        frame = frame.with_columns(own_id=_alert_id(fields))
         mjd = frame["diaSource"].struct.field("midpointMjdTai").cast(pl.Float64)
-        objects = [_id(nested(frame, record, field, pl.Int64)) for record, field in _OBJECT]
+        objects = [_id(fields.nested(record, field, pl.Int64)) for record, field in _OBJECT]
         return frame.select(
             alert_id="own_id",
             object_id=pl.coalesce(*objects, "own_id").cast(pl.String),
             mjd=mjd,
-            ra=nested(frame, "diaSource", "ra", pl.Float64),
-            dec=nested(frame, "diaSource", "dec", pl.Float64),
-            band=nested(frame, "diaSource", "band", pl.String).fill_null(NO_BAND),
-            flux=finite(nested(frame, "diaSource", "psfFlux", pl.Float64)),
-            flux_err=finite(nested(frame, "diaSource", "psfFluxErr", pl.Float64)),
+            ra=fields.nested("diaSource", "ra", pl.Float64),
+            dec=fields.nested("diaSource", "dec", pl.Float64),
+            band=fields.nested("diaSource", "band", pl.String).fill_null(NO_BAND),
+            flux=finite(fields.nested("diaSource", "psfFlux", pl.Float64)),
+            flux_err=finite(fields.nested("diaSource", "psfFluxErr", pl.Float64)),
             history=history(
                 mjd.to_numpy(),
                 [
-                    _fluxes(frame, "prvDiaSources", "detection"),
-                    _fluxes(frame, "prvDiaForcedSources", "forced"),
-                    _limits(frame),
+                    _fluxes(frame, fields, "prvDiaSources", "detection"),
+                    _fluxes(frame, fields, "prvDiaForcedSources", "forced"),
+                    _limits(frame, fields),
                 ],
             ),
             source=pl.col("diaSource"),
             rights=pl.lit(PUBLIC),
             version=pl.coalesce(
-                top(frame, "lsst_schema_version", pl.String), pl.lit(_named_version(schema.json))
+                fields.top("lsst_schema_version", pl.String), pl.lit(_named_version(schema.json))
             )
             .str.extract(r"v(\d+_\d+)")
             .str.replace("_", "."),
-            cutout_science=top(frame, "cutoutScience", pl.Binary),
-            cutout_template=top(frame, "cutoutTemplate", pl.Binary),
-            cutout_difference=top(frame, "cutoutDifference", pl.Binary),
+            cutout_science=fields.top("cutoutScience", pl.Binary),
+            cutout_template=fields.top("cutoutTemplate", pl.Binary),
+            cutout_difference=fields.top("cutoutDifference", pl.Binary),
         )
 
 
 SURVEY = Lsst()
 
 
-def _require(frame: pl.DataFrame) -> None:
-    source = frame.schema.get("diaSource")
-    fields = {f.name for f in source.fields} if isinstance(source, pl.Struct) else set()
-    lacking = [f"diaSource.{name}" for name in _NEEDED if name not in fields]
+def _require(fields: Fields) -> None:
+    lacking = [f"diaSource.{name}" for name in _NEEDED if name not in fields.of("diaSource")]
     if lacking:
-        raise PacketError(f"no LSST alert: its schema lacks {', '.join(lacking)}")
+        raise UnsuitedSchema(f"no LSST alert: its schema lacks {', '.join(lacking)}")
 
 
 def _id(number: pl.Expr) -> pl.Expr:
     return pl.when(number != 0).then(number)
 
 
-def _alert_id(frame: pl.DataFrame) -> pl.Expr:
+def _alert_id(fields: Fields) -> pl.Expr:
     """diaSourceId; alertId before 8.0."""
     return pl.coalesce(
-        top(frame, "diaSourceId", pl.Int64),
-        top(frame, "alertId", pl.Int64),
-        nested(frame, "diaSource", "diaSourceId", pl.Int64),
+        fields.top("diaSourceId", pl.Int64),
+        fields.top("alertId", pl.Int64),
+        fields.nested("diaSource", "diaSourceId", pl.Int64),
     )
 
 
@@ -106,8 +106,8 @@ def _named_version(schema_json: str) -> str | None:
     return found[0] if found else None
 
 
-def _fluxes(frame: pl.DataFrame, column: str, kind: str) -> pl.DataFrame | None:
-    records = points(frame, column)
+def _fluxes(frame: pl.DataFrame, fields: Fields, column: str, kind: str) -> pl.DataFrame | None:
+    records = points(frame, fields, column)
     if records is None:
         return None
     return records.select(
@@ -120,9 +120,9 @@ def _fluxes(frame: pl.DataFrame, column: str, kind: str) -> pl.DataFrame | None:
     )
 
 
-def _limits(frame: pl.DataFrame) -> pl.DataFrame | None:
+def _limits(frame: pl.DataFrame, fields: Fields) -> pl.DataFrame | None:
     """prvDiaNondetectionLimits (7.x): the noise of an exposure in which nothing was found."""
-    records = points(frame, "prvDiaNondetectionLimits")
+    records = points(frame, fields, "prvDiaNondetectionLimits")
     if records is None:
         return None
     return records.select(

@@ -22,6 +22,10 @@ class PacketError(ValueError):
     """A packet that is no alert. The message says why, in a sentence for the dead-letter table."""
 
 
+class UnsuitedSchema(PacketError):
+    """No packet of this writer schema can be an alert of the survey."""
+
+
 class SchemasUnavailable(RuntimeError):
     """The schemas cannot be asked for now (a registry that does not answer): no fault of the packet."""
 
@@ -46,12 +50,18 @@ class WriterSchema:
         return sha256(self.json.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Datum:
-    """One packet taken out of its frame: the bare Avro datum and the schema to read it with."""
+    """One packet's bare Avro datum, packet[start:end], and the schema to read it with."""
 
     schema: WriterSchema
-    body: bytes
+    packet: bytes
+    start: int
+    end: int
+
+    @property
+    def body(self) -> bytes:
+        return self.packet[self.start : self.end]
 
 
 class Survey(Protocol):
@@ -71,8 +81,8 @@ class Survey(Protocol):
         `frame` has the packet's top-level fields as columns (records: structs, arrays: lists, maps: lists of
         {key, value}). Returned are alert_id, object_id, mjd, ra, dec, band, flux, flux_err, history, source,
         rights, the three cutouts' bytes and `version` (of the schema, such as "4.02"; null if nothing tells).
-        Values may be null or absurd: the caller judges them. Raises PacketError where the schema lacks what
-        no alert can be without.
+        Values may be null or absurd: the caller judges them. Raises UnsuitedSchema where the schema lacks
+        what no alert can be without.
         """
         ...
 

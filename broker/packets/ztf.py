@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from broker.packets import container
+from broker.packets.fields import Fields
 from broker.packets.lightcurve import (
     FLUX_PER_MAG,
     ROW,
@@ -17,12 +18,10 @@ from broker.packets.lightcurve import (
     given,
     history,
     magnitude_flux,
-    nested,
     points,
-    top,
 )
 from broker.packets.schema import PUBLIC
-from broker.packets.survey import Datum, PacketError, SchemaSource, WriterSchema
+from broker.packets.survey import Datum, SchemaSource, UnsuitedSchema, WriterSchema
 from broker.packets.times import tai_mjd
 
 BANDS = {1: "g", 2: "r", 3: "i"}
@@ -44,54 +43,53 @@ class Ztf:
         return container.split(packet, schemas)
 
     def alerts(self, frame: pl.DataFrame, schema: WriterSchema) -> pl.DataFrame:
-        _require(frame)
+        fields = Fields(frame)
+        _require(fields)
         mjd = _mid_exposure(frame["candidate"].struct.field("jd"))
-        flux = finite(magnitude_flux(_candidate(frame, "magpsf"), _sign("candidate", frame)))
-        flux_err = finite(flux.abs() * _candidate(frame, "sigmapsf") * FLUX_PER_MAG)
+        flux = finite(
+            magnitude_flux(
+                _candidate(fields, "magpsf"), _sign(fields.nested("candidate", "isdiffpos", pl.String))
+            )
+        )
+        flux_err = finite(flux.abs() * _candidate(fields, "sigmapsf") * FLUX_PER_MAG)
         return frame.select(
-            alert_id=top(frame, "candid", pl.Int64),
-            object_id=top(frame, "objectId", pl.String),
+            alert_id=fields.top("candid", pl.Int64),
+            object_id=fields.top("objectId", pl.String),
             mjd=pl.Series(mjd),
-            ra=_candidate(frame, "ra"),
-            dec=_candidate(frame, "dec"),
-            band=_band(nested(frame, "candidate", "fid", pl.Int64)),
+            ra=_candidate(fields, "ra"),
+            dec=_candidate(fields, "dec"),
+            band=_band(fields.nested("candidate", "fid", pl.Int64)),
             flux=flux,
             flux_err=flux_err,
-            history=history(mjd, [_previous(frame), _forced(frame)]),
+            history=history(mjd, [_previous(frame, fields), _forced(frame, fields)]),
             source=pl.col("candidate"),
-            rights=_rights(nested(frame, "candidate", "programid", pl.Int64)),
-            version=top(frame, "schemavsn", pl.String),
-            cutout_science=nested(frame, "cutoutScience", "stampData", pl.Binary),
-            cutout_template=nested(frame, "cutoutTemplate", "stampData", pl.Binary),
-            cutout_difference=nested(frame, "cutoutDifference", "stampData", pl.Binary),
+            rights=_rights(fields.nested("candidate", "programid", pl.Int64)),
+            version=fields.top("schemavsn", pl.String),
+            cutout_science=fields.nested("cutoutScience", "stampData", pl.Binary),
+            cutout_template=fields.nested("cutoutTemplate", "stampData", pl.Binary),
+            cutout_difference=fields.nested("cutoutDifference", "stampData", pl.Binary),
         )
 
 
 SURVEY = Ztf()
 
 
-def _require(frame: pl.DataFrame) -> None:
-    candidate = frame.schema.get("candidate")
-    fields = {f.name for f in candidate.fields} if isinstance(candidate, pl.Struct) else set()
-    lacking = [f"candidate.{name}" for name in _NEEDED if name not in fields]
-    lacking += [name for name in ("candid", "objectId") if name not in frame.columns]
+def _require(fields: Fields) -> None:
+    lacking = [f"candidate.{name}" for name in _NEEDED if name not in fields.of("candidate")]
+    lacking += [name for name in ("candid", "objectId") if not fields.has(name)]
     if lacking:
-        raise PacketError(f"no ZTF alert: its schema lacks {', '.join(lacking)}")
+        raise UnsuitedSchema(f"no ZTF alert: its schema lacks {', '.join(lacking)}")
 
 
-def _candidate(frame: pl.DataFrame, field: str) -> pl.Expr:
-    return nested(frame, "candidate", field, pl.Float64)
+def _candidate(fields: Fields, field: str) -> pl.Expr:
+    return fields.nested("candidate", field, pl.Float64)
 
 
 def _mid_exposure(jd: pl.Series) -> np.ndarray:
     return tai_mjd(jd.cast(pl.Float64).to_numpy(), MIDDLE_S)
 
 
-def _sign(record: str, frame: pl.DataFrame) -> pl.Expr:
-    return _sign_of(nested(frame, record, "isdiffpos", pl.String))
-
-
-def _sign_of(isdiffpos: pl.Expr) -> pl.Expr:
+def _sign(isdiffpos: pl.Expr) -> pl.Expr:
     """+1 for science minus reference (t, 1), -1 for the other way (f, 0); null where it is not said."""
     return isdiffpos.replace_strict({"t": 1.0, "1": 1.0, "f": -1.0, "0": -1.0}, default=None)
 
@@ -106,12 +104,12 @@ def _rights(programid: pl.Expr) -> pl.Expr:
     return programid.replace_strict(RIGHTS, default=None, return_dtype=pl.String).fill_null(other)
 
 
-def _previous(frame: pl.DataFrame) -> pl.DataFrame | None:
+def _previous(frame: pl.DataFrame, fields: Fields) -> pl.DataFrame | None:
     """prv_candidates: a detection where there is a magnitude, else the upper limit of that exposure."""
-    records = points(frame, "prv_candidates")
+    records = points(frame, fields, "prv_candidates")
     if records is None:
         return None
-    signs = _sign_of(pl.col("isdiffpos").cast(pl.String)) if "isdiffpos" in records.columns else pl.lit(1.0)
+    signs = _sign(pl.col("isdiffpos").cast(pl.String)) if "isdiffpos" in records.columns else pl.lit(1.0)
     mag, limit = given(records, "magpsf"), given(records, "diffmaglim")
     flux = magnitude_flux(mag, signs)
     detected = mag.is_not_null()
@@ -127,9 +125,9 @@ def _previous(frame: pl.DataFrame) -> pl.DataFrame | None:
     )
 
 
-def _forced(frame: pl.DataFrame) -> pl.DataFrame | None:
+def _forced(frame: pl.DataFrame, fields: Fields) -> pl.DataFrame | None:
     """fp_hists: counts on the difference image, to nJy by each exposure's own zero point."""
-    records = points(frame, "fp_hists")
+    records = points(frame, fields, "fp_hists")
     if records is None:
         return None
     counts, sigma, zero = (
