@@ -30,6 +30,8 @@ LINEAR = (
     "seeratio",
     "magdiff",
     "nneg",
+    "nbad",
+    "aimagerat",
     "classtar",
     "magfromlim",
 )
@@ -47,7 +49,7 @@ LOGARITHMIC = (
 )
 SIGNED = ("sumrat",)
 COLOURS = (("sgmag1", "srmag1"), ("srmag1", "simag1"), ("simag1", "szmag1"))
-CONTRASTS = (("magpsf", "magnr"), ("magpsf", "srmag1"), ("magpsf", "magap"))
+CONTRASTS = (("magpsf", "magnr"), ("magpsf", "srmag1"), ("magpsf", "magap"), ("magap", "magapbig"))
 NONE = -998.0
 NAMES = (*COMMON, *LINEAR, *LOGARITHMIC, *SIGNED, *(f"{a}-{b}" for a, b in COLOURS + CONTRASTS))
 INPUTS = COMMON_INPUTS + tuple(

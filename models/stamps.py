@@ -29,7 +29,7 @@ CHUNK = 32
 class Member(nn.Module):
     """One network: three strided convolutions over the views, a perceptron over the columns, one over both."""
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, numbers: int, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.look = nn.Sequential(
             nn.Conv2d(images.CHANNELS, width, 3, stride=2, padding=1),
@@ -43,7 +43,7 @@ class Member(nn.Module):
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(3 * width * 16, hidden), nn.ReLU()
         )
         self.read = nn.Sequential(
-            nn.Linear(2 * len(NAMES), hidden),
+            nn.Linear(2 * numbers, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
@@ -57,9 +57,11 @@ class Member(nn.Module):
 
 
 class Ensemble(nn.Module):
-    def __init__(self, members: int, width: int = 16, hidden: int = 64, dropout: float = 0.3) -> None:
+    def __init__(
+        self, members: int, width: int = 16, hidden: int = 64, dropout: float = 0.3, numbers: int = len(NAMES)
+    ) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Member(width, hidden, dropout) for _ in range(members))
+        self.members = nn.ModuleList(Member(numbers, width, hidden, dropout) for _ in range(members))
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -79,27 +81,32 @@ class Stamps:
         self.precondition = manifest.precondition
         self.manifest = manifest
         self._scaling = scaling
+        # A version reads the columns that it was trained on, whatever this release could read besides.
+        self._columns = [NAMES.index(name) for name in manifest.normalisation["features"]]
         self._device = torch.device(device)
-        self._variant: Variant = fastest(network.eval().to(self._device), _example(self._device))
+        self._variant: Variant = fastest(
+            network.eval().to(self._device), _example(self._device, len(self._columns))
+        )
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         manifest = read_manifest(folder)
         if manifest.classes != CLASSES:
             raise ModelError(f"{folder}: the stamps network has the classes {', '.join(CLASSES)}")
-        if tuple(manifest.normalisation.get("features", ())) != NAMES:
+        names = manifest.normalisation.get("features", [])
+        if not names or not set(names) <= set(NAMES):
             raise ModelError(
-                f"{folder} was trained on other packet columns than this release reads: train it again"
+                f"{folder} was trained on packet columns that this release does not read: train it again"
             )
         try:
-            network = Ensemble(**manifest.hyperparameters)
+            network = Ensemble(**manifest.hyperparameters, numbers=len(names))
             scaling = Scaling.read(manifest.normalisation)
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
                 f"{folder}: odd hyper-parameters or normalisation in model.json: {error}"
             ) from error
-        if scaling.centre.shape != (len(NAMES),) or scaling.width.shape != (len(NAMES),):
-            raise ModelError(f"{folder}: the normalisation in model.json is not of {len(NAMES)} columns")
+        if scaling.centre.shape != (len(names),) or scaling.width.shape != (len(names),):
+            raise ModelError(f"{folder}: the normalisation in model.json is not of its {len(names)} columns")
         read_weights(network, folder)
         return cls(manifest, network, scaling, device)
 
@@ -111,7 +118,7 @@ class Stamps:
     def score(self, table: pa.Table) -> pa.Table:
         """Null for an alert whose three cutouts have no valid pixel."""
         pixels = columns.cutouts(table)
-        numbers = self._scaling.apply(packet_features(table))
+        numbers = self._scaling.apply(packet_features(table)[:, self._columns])
         found = np.empty((len(table), len(CLASSES)), np.float32)
         known = np.empty(len(table), bool)
         for first in range(0, len(table), CHUNK):
@@ -131,9 +138,9 @@ class Stamps:
         return self._variant(images.views(shown, mask), read)[:rows].float().cpu().numpy()
 
 
-def _example(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _example(device: torch.device, numbers: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs of one chunk as they look, for timing the variants."""
     draw = torch.Generator().manual_seed(0)
     shown = torch.randn(CHUNK, 3, 63, 63, generator=draw) * 3
-    read = torch.randn(CHUNK, 2 * len(NAMES), generator=draw)
+    read = torch.randn(CHUNK, 2 * numbers, generator=draw)
     return images.views(shown, torch.ones_like(shown)).to(device), read.to(device)

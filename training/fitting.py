@@ -16,7 +16,8 @@ from torch import nn
 from models.manifest import Manifest
 from models.weights import write_weights
 
-THREADS = 2
+# One: the networks are small, and sums over threads would make the weights depend on how many there are.
+THREADS = 1
 Progress = Callable[[str], None]
 
 

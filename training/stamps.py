@@ -165,7 +165,7 @@ def _member(samples: Samples, scaling: Scaling, config: Config, seed: int, progr
             yield (seen, numbers), torch.from_numpy(learn.labels[rows])
 
     steps = max(len(learn.labels) // config.batch, 1)
-    network = Member(config.width, config.hidden, config.dropout)
+    network = Member(len(NAMES), config.width, config.hidden, config.dropout)
     return fitting.fit(
         network, config.schedule, batches, steps, validate, weights, config.smoothing, progress
     )
