@@ -1,0 +1,1 @@
+"""Alembic's migrations; broker.database.engine runs them."""
