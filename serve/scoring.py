@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import ray
 from ray import serve
+from ray.serve import Application
+from ray.serve.api import RunTarget
+from ray.serve.schema import ApplicationStatus
 
 from models.contract import Model, ModelError, open_model
 
@@ -54,18 +58,22 @@ class Replica:
     A version is loaded beside the one that serves; the pointer moves only when it is whole.
     """
 
-    def __init__(self, name: str, folder: str, version: str) -> None:
-        self.name = name
+    def __init__(self, set_up: str, folder: str, version: str) -> None:
+        self._set_up = set_up
         self.folder = Path(folder)
         self.device = _device()
         self._models: dict[str, Model] = {}
         self.load(version)
 
+    def set_up(self) -> str:
+        """What it was deployed with."""
+        return self._set_up
+
     def load(self, version: str) -> str:
         """Load `version` unless it is there. Raises ModelError with the reason it can't be served."""
         if version not in self._models:
             if not version or Path(version).name != version:
-                raise ModelError(f"version {version!r} of model {self.name!r} is not a plain folder name")
+                raise ModelError(f"version {version!r} is not a plain folder name")
             self._models[version] = open_model(self.folder / version, self.device)
             while len(self._models) > KEPT:
                 del self._models[next(iter(self._models))]
@@ -89,30 +97,61 @@ def application(stream: str, name: str) -> str:
 
 
 def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
-    """Deploy (or keep, where nothing changed) the replicas of a stream, and wait until they are warm.
+    """Deploy the replicas of a stream, all at once, and wait until they are warm.
 
-    Raises ModelError when a version can't be loaded.
+    Those that a former driver of the same code left running, set up alike, are kept as they are. Raises
+    ModelError when a version can't be loaded.
     """
     serve.start(proxy_location="Disabled")
-    for model in models.values():
-        deployment = serve.deployment(
-            Replica,
-            name="replica",
-            num_replicas=model.replicas,
-            max_ongoing_requests=4,
-            # On CPUs a replica asks for none: two that did would starve a small machine's Datasets for ever.
-            ray_actor_options={"num_cpus": 0, "num_gpus": model.gpus},
-            health_check_period_s=2,
-            health_check_timeout_s=10,
-            graceful_shutdown_timeout_s=2,
-            max_constructor_retry_count=2,
-        )
-        app = deployment.bind(model.name, str(model.folder.resolve()), model.current())
-        try:
-            serve.run(app, name=application(stream, model.name), route_prefix=None)
-        except RuntimeError as error:
-            serve.delete(application(stream, model.name), _blocking=False)
-            raise ModelError(
-                f"model {model.name} version {model.current()} does not start: {error}"
-            ) from error
-        log.info("model %s version %s is warm", model.name, model.current())
+    targets = {application(stream, m.name): m for m in models.values() if not _is_warm(stream, m)}
+    if not targets:
+        return
+    try:
+        serve.run_many([RunTarget(_bind(model), app, route_prefix=None) for app, model in targets.items()])
+    except RuntimeError as error:
+        found = serve.status().applications
+        broken = [app for app in targets if app in found and found[app].status != ApplicationStatus.RUNNING]
+        reasons = "; ".join(f"{targets[app].name}: {_last_line(found[app].message)}" for app in broken)
+        for app in broken:
+            serve.delete(app, _blocking=False)
+        raise ModelError(f"models do not start: {reasons or _last_line(str(error))}") from error
+
+
+def _bind(model: Deployed) -> Application:
+    deployment = serve.deployment(
+        Replica,
+        name="replica",
+        num_replicas=model.replicas,
+        max_ongoing_requests=4,
+        # On CPUs a replica asks for none: two that did would starve a small machine's Datasets for ever.
+        ray_actor_options={"num_cpus": 0, "num_gpus": model.gpus},
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=2,
+        max_constructor_retry_count=2,
+    )
+    return deployment.bind(_set_up(model), str(model.folder.resolve()), model.current())
+
+
+def _set_up(model: Deployed) -> str:
+    """What replicas must have in common to be kept: their settings, and the code that they run."""
+    code = ray.get_runtime_context().runtime_env.get("working_dir", "")
+    return f"{model.name} {model.folder.resolve()} {model.replicas} {model.gpus} {code}"
+
+
+def _is_warm(stream: str, model: Deployed) -> bool:
+    app = application(stream, model.name)
+    found = serve.status().applications.get(app)
+    if found is None or found.status != ApplicationStatus.RUNNING:
+        return False
+    try:
+        handle = serve.get_deployment_handle("replica", app)
+        return handle.set_up.remote().result(timeout_s=5) == _set_up(model)
+    except Exception as error:  # whatever it is that ails them, they are deployed anew
+        log.info("the replicas of %s are deployed anew: %s", app, error)
+        return False
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"

@@ -181,7 +181,7 @@ class Loop:
         ledger, limits, source = self.stream.ledger, self.stream.limits, self.stream.source
         planned = ledger.planned()
         self._watch.look(source.topic_ids(), planned)
-        retries = [Range(DEAD_LETTERS, self.stream.name, 0, row, row + 1) for row, _ in ledger.retries()]
+        retries = [Range(DEAD_LETTERS, self.stream.name, 0, row, row + 1) for row in ledger.retries()]
         ranges = [*retries, *due(source.partitions(), planned)]
         waiting = sum(len(r) for r in ranges)
         if not waiting:
@@ -208,7 +208,6 @@ class Loop:
         """Run a batch; from the second attempt on, each packet is decoded where it can harm nobody."""
         stream = self.stream
         failpoint("run.before")
-        wanted = {r.first for r in plan.ranges if r.topic == DEAD_LETTERS}
         work = Work(
             survey=stream.survey,
             kafka=stream.source.kafka,
@@ -216,7 +215,7 @@ class Loop:
             scorer=stream.models.scorer(plan.models),
             isolate=plan.attempt > 1,
             watchdog_s=stream.limits.watchdog_s,
-            letters={row: letter for row, letter in stream.ledger.retries() if row in wanted},
+            letters=stream.ledger.letters([r.first for r in plan.ranges if r.topic == DEAD_LETTERS]),
             lost=self._watch.lost(plan.ranges, stream.source.topic_ids(fresh=plan.attempt > 1)),
         )
         blocks = run(work, plan.ranges, chunk=stream.limits.chunk)

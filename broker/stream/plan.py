@@ -33,11 +33,12 @@ class Plan:
     ranges: tuple[Range, ...]
     models: Mapping[str, str] = field(default_factory=dict)
     attempt: int = 0
+    identity: str = ""  # of the stream's row: another database's batch of the same number is another batch
 
     @property
     def tag(self) -> str:
-        """The batch's name in the archive and in the topics, unique over all streams."""
-        return f"{self.stream}/{self.batch}"
+        """The batch's name in the archive and in the topics, unique over all streams and databases."""
+        return f"{self.stream}/{self.identity}/{self.batch}"
 
     def __len__(self) -> int:
         return sum(len(r) for r in self.ranges)
