@@ -39,7 +39,7 @@ class Model(Protocol):
         ...
 
     def score(self, table: pa.Table) -> pa.Table:
-        """Calibrated probabilities: one float32 column per class, in the order of `classes`, one row per alert.
+        """Calibrated probabilities: a float32 column per class, in the order of `classes`, a row per alert.
 
         Row order is kept; a row's result does not depend on its neighbours (to 1e-5). A row about which the
         model cannot say anything is null in every column. Raises ModelError when the table lacks a column.
@@ -88,7 +88,7 @@ def _architecture(path: str, folder: Path) -> type[Model]:
 
 
 def shipped() -> Path:
-    """The folder of the versions that come with Rayfinch: <name>/<version>/{model.json, weights.safetensors}."""
+    """The folder of the versions that come with Rayfinch: <name>/<version>/{model.json, weights…}."""
     return Path(__file__).parent / "shipped"
 
 

@@ -95,7 +95,7 @@ def packet_features(table: pa.Table) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Per feature the centre and the width that training saw; what is further than `LIMIT` widths is cut there."""
+    """Per feature the centre and width that training saw; what is beyond `LIMIT` widths is cut there."""
 
     centre: np.ndarray
     width: np.ndarray

@@ -13,7 +13,7 @@ CHANNELS = 12
 def normalised(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each image on its own: (pixel - median) / sigma, with sigma half of the central 68 per cent.
 
-    `images` float32 (rows, 3, 63, 63), NaN where there is no pixel. Returns the images with 0 for such pixels,
+    `images` float32 (rows, 3, 63, 63), NaN where there is no pixel. Returns the images with 0 for these,
     cut at +-1e4 sigma, and the mask bool (rows, 3, 63, 63) of valid pixels. Both quantiles come from every
     second pixel of every second line, which is four times cheaper and as good.
     """
@@ -43,7 +43,8 @@ def views(images: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """float32 (rows, 12, 31, 31) from normalised `images` and masks `valid`, both (rows, 3, 63, 63).
 
     The inner 31 x 31 pixels as they are, and the whole stamp averaged over 3 x 3 valid pixels in steps of 2;
-    both on a logarithmic scale (sign(x) ln(1 + |x|) / 3), then both masks. Both are symmetric about the central pixel.
+    both on a logarithmic scale (sign(x) ln(1 + |x|) / 3), then both masks. Both are symmetric
+    about the central pixel.
     """
     edge = (images.shape[-1] - VIEW) // 2
     inner = slice(edge, edge + VIEW)

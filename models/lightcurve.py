@@ -1,4 +1,4 @@
-"""`lightcurve`: which kind of supernova, from any length of light curve; a recurrent network over its points."""
+"""`lightcurve`: which kind of supernova, from any length of light curve: a recurrent network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Member(nn.Module):
         )
 
     def forward(self, sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, 5) from sequences (rows, points, FEATURES), of which the first `lengths` points count."""
+        """Logits (rows, 5) from sequences (rows, points, FEATURES), of which the first `lengths` count."""
         states, _ = self.run(self.lift(sequence))
         counts = (torch.arange(sequence.shape[1], device=lengths.device) < lengths[:, None])[:, :, None]
         mean = (states * counts).sum(dim=1) / lengths[:, None]

@@ -19,7 +19,7 @@ _ARCHITECTURE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 class ModelError(Exception):
-    """A model version cannot be used. The message says which folder or table, what is wrong and what to do."""
+    """A model version cannot be used. The message says which folder or table, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)

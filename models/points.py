@@ -19,8 +19,8 @@ DETECTION, FORCED, LIMIT = range(3)
 class Points:
     """Row i has the points offsets[i] to offsets[i + 1]; its own detection is the last of them.
 
-    `mjd` days, `flux` and `flux_err` nJy (float64; the flux of a limit is 0), `band` and `kind` int8 positions
-    in columns.BANDS (-1: another band) and columns.KINDS. `offsets` int64 (rows + 1,).
+    `mjd` days, `flux` and `flux_err` nJy (float64; 0 for the flux of a limit), `band` and `kind` int8
+    positions in columns.BANDS (-1: another band) and columns.KINDS. `offsets` int64 (rows + 1,).
     """
 
     mjd: np.ndarray
@@ -57,8 +57,8 @@ class Points:
 def points(table: pa.Table, most: int) -> Points:
     """The valid points of each alert, of the last `most` of its light curve.
 
-    A point without a finite time or error, or a detection without a finite flux, is left out; so is a band that
-    is null. Raises ModelError when `history` is not a list of points.
+    A point without a finite time or error, or a detection without a finite flux, is left
+    out; so is one of an unknown kind. Raises ModelError when `history` is not a list of points.
     """
     rows = len(table)
     history = columns.column(table, "history")
@@ -76,7 +76,7 @@ def points(table: pa.Table, most: int) -> Points:
     values = history.values.slice(start, (int(ends[-1]) if rows else 0) - start)
     first, ends = first - start, ends - start
 
-    # Where each point of the answer comes from: a run of history, then one of `rows` own detections behind it.
+    # Where each point of the answer comes from: a run of history, then the own detection.
     lengths = ends - first + 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     source = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - first, lengths)

@@ -69,7 +69,7 @@ def _days(interval: np.ndarray) -> np.ndarray:
 
 
 def _previous(points: Points, detected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each point the position of the detection before it in its row, in the same band and in another one; -1: none."""
+    """Per point the place of the detection before it in its row: in its band, in another one; -1: none."""
     begin = points.offsets[:-1][points.row]
     place = np.arange(len(points.mjd))
     same = np.full(len(place), -1)

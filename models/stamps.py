@@ -27,7 +27,7 @@ CHUNK = 32
 
 
 class Member(nn.Module):
-    """One network: three strided convolutions over the views, a perceptron over the columns, one over both."""
+    """One network: strided convolutions over the views, a perceptron over the columns, one over both."""
 
     def __init__(self, numbers: int, width: int, hidden: int, dropout: float) -> None:
         super().__init__()

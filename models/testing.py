@@ -1,4 +1,4 @@
-"""For people who write models: a double of the contract, made-up alerts, and the checks every model must pass.
+"""For people who write models: a double, made-up alerts, and the checks that every model must pass.
 
 from models.testing import alerts, check
 check(open_model(folder), alerts(50))
@@ -59,7 +59,7 @@ class Double:
 
 
 def alerts(rows: int, seed: int = 0) -> pa.Table:
-    """Made-up alerts as they are in flight: stars on noise, light curves of 0 to 30 points, a few source columns."""
+    """Made-up alerts in flight: stars on noise, light curves of 0 to 30 points, a few source columns."""
     draw = np.random.default_rng(seed)
     images = draw.normal(100, 5, (rows, *CUTOUTS)).astype(np.float32)
     y, x = np.mgrid[-31:32, -31:32]
@@ -122,7 +122,7 @@ def values(scored: pa.Table) -> np.ndarray:
 
 
 def check(model: Model, table: pa.Table) -> None:
-    """Everything the contract promises, on these alerts (at least two). Raises AssertionError with what is broken."""
+    """All that the contract promises, on these alerts (two or more). Raises AssertionError."""
     for promise in PROMISES:
         promise(model, table)
 
@@ -139,7 +139,7 @@ def answers_in_shape(model: Model, table: pa.Table) -> None:
 
 
 def ignores_neighbours(model: Model, table: pa.Table) -> None:
-    """Row order is kept, and an alert's scores are the same alone, among others, in chunks and on a second call."""
+    """An alert's scores are the same alone, among others in any order, in chunks and on a second call."""
     whole = values(model.score(table))
     _same(values(model.score(table)), whole, "a second call")
     order = np.arange(len(table))[::-1]
@@ -152,7 +152,7 @@ def ignores_neighbours(model: Model, table: pa.Table) -> None:
 
 
 def survives_absurd_values(model: Model, table: pa.Table) -> None:
-    """NaN, infinities, nulls and huge numbers in any column it reads give finite probabilities or a null row."""
+    """NaN, infinities, nulls and huge numbers in what it reads give finite probabilities or a null row."""
     rows = len(table)
     for bad in (np.nan, np.inf, -np.inf, 0.0, 1e300, -1e300, None):
         changed = table

@@ -39,7 +39,7 @@ def read_weights(module: torch.nn.Module, folder: Path) -> None:
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape:
             raise ModelError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, the architecture {tuple(wanted[name].shape)}"
+                f"{path}: {name} has shape {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
             )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {name} holds values that are not finite: the training went wrong")

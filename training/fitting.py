@@ -40,7 +40,7 @@ def seeded(seed: int) -> None:
 
 
 def class_weights(labels: np.ndarray, classes: int, power: float) -> np.ndarray:
-    """float32 (classes,): (mean count / count) ** power. Power 0 keeps nature's mixture, 1 makes all equal."""
+    """float32 (classes,): (mean count / count) ** power. Power 0: nature's mixture, 1: all equal."""
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)
     return ((counts.mean() / counts) ** power).astype(np.float32)
 
@@ -105,19 +105,18 @@ def write_version(folder: Path, manifest: Manifest, network: nn.Module) -> None:
 
 
 def code_revision() -> str:
-    """The git commit of the checkout that trains, "+" for local changes; "unknown" outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
+    """The git commit of the checkout that trains, "+" if the code differs from it; "unknown" without one."""
+
+    def git(*arguments: str) -> str:
+        run = ["git", "-C", str(Path(__file__).resolve().parents[1]), *arguments]
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "models", ":(glob)training/*.py") else ""
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit.stdout.strip() or "unknown"
 
 
 def now() -> str:

@@ -33,7 +33,7 @@ class Config:
     weight_decay: float = 1e-2
     patience: int = 10
     validation: int = 10
-    class_power: float = 0.5
+    class_power: float = 0.65
     smoothing: float = 0.05
     truncate: float = 0.6
     month: float = 0.3
@@ -140,7 +140,7 @@ def _metrics(
 
 
 def _member(samples: Samples, config: Config, seed: int, progress: Progress) -> nn.Module:
-    """Train one member; one part in `validation` of its objects, at mixed lengths, only decides when to stop."""
+    """Train one member; one part in `validation` of its objects only decides when to stop."""
     torch.manual_seed(seed)
     part = evaluate.folds(samples.groups, samples.labels, config.validation, seed)
     learn, check = samples.take(np.flatnonzero(part != 0)), samples.take(np.flatnonzero(part == 0))
@@ -182,7 +182,7 @@ def _until(curves: Points, count: int) -> np.ndarray:
 
 
 def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) -> Points:
-    """The light curves as they were when point `last` of each was the alert; of the last `days` (rows,), if given."""
+    """The light curves when point `last` of each was the alert; of the last `days` (rows,), if given."""
     row = curves.row
     keep = np.arange(len(row)) <= last[row]
     if days is not None:

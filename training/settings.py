@@ -1,4 +1,4 @@
-"""Training settings: the defaults of a Config dataclass, a YAML file over them, the command line over that."""
+"""Training settings: defaults of a Config dataclass, a YAML file over them, the command line over that."""
 
 from __future__ import annotations
 

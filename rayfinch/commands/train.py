@@ -90,7 +90,8 @@ def _told(manifest: Any, out: Path) -> str:
     held = metrics["held_out"]
     lines = [
         f"{manifest.name} {manifest.version} -> {out}",
-        f"held-out macro-F1 {held['macro_f1']:.3f} ({metrics['method']}; folds {metrics['macro_f1_of_folds']})",
+        f"held-out macro-F1 {held['macro_f1']:.3f} (folds: {metrics['macro_f1_of_folds']})",
+        f"by {metrics['method']}",
         f"accuracy {held['accuracy']:.3f}, calibration error {held['calibration_error']:.3f}",
         "",
         f"{'class':10} {'precision':>9} {'recall':>7} {'F1':>6} {'count':>6}",

@@ -1,4 +1,4 @@
-"""Every model keeps the contract's promises: the harness of `models.testing`, on both networks and on a double."""
+"""The contract's promises, by the harness of `models.testing`, on both networks and on a double."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Batchy(Double):
 
 
 def test_the_harness_finds_a_model_that_breaks_its_promises() -> None:
-    with pytest.raises(AssertionError, match="one alert at a time|two chunks"):
+    with pytest.raises(AssertionError, match=r"one alert at a time|two chunks"):
         ignores_neighbours(Batchy(), alerts(10))
     with pytest.raises(AssertionError, match="sum to one"):
         answers_in_shape(Double(probabilities=(0.5, 0.1)), alerts(10))
