@@ -48,6 +48,7 @@ _PASSING = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
 }
 
 
@@ -60,15 +61,15 @@ def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int
     """The first and the end offset of partition 0, open transactions included.
 
     Raises KafkaException where there is no such topic, or no answer within `timeout_s`. A topic that seems to
-    be missing is asked for until then: a server that has just started may not know it yet, and to take a marker
-    for absent would publish its batch twice.
+    be missing is asked for until then: a server that has just started may not know it yet, and to take a
+    marker for absent would publish its batch twice.
     """
     admin = AdminClient(client_settings(kafka), logger=LOG)
     deadline = time.monotonic() + timeout_s
     found: list[int] = []
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
         while True:
-            left = max(deadline - time.monotonic(), 0.1)
+            left = max(deadline - time.monotonic(), 5)  # a new connection takes its time
             partition = TopicPartition(topic, 0)
             future = admin.list_offsets(
                 {partition: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=left
@@ -83,11 +84,13 @@ def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int
     return found[0], found[1]
 
 
-def read(kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: float) -> dict[bytes, bytes]:
+def read(
+    kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: float, *, whole: bool = True
+) -> dict[bytes, bytes]:
     """The latest committed value of each key in [first, end) of partition 0.
 
-    Transactions that were open when `end` was asked for are waited for: records behind them are not to be had
-    before. Raises TimeoutError after `timeout_s` of that.
+    Records behind a transaction that is still open are not to be had before it ends: it is waited for, unless
+    `whole` is false. Raises TimeoutError after `timeout_s`.
     """
     latest: dict[bytes, bytes] = {}
     if first >= end:
@@ -114,7 +117,7 @@ def read(kafka: Mapping[str, Any], topic: str, first: int, end: int, timeout_s: 
             error = message.error()
             # The last one may be a transaction's control record, which is never delivered: EOF tells of it.
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                if (message.offset() or 0) >= end:
+                if (message.offset() or 0) >= end or not whole:
                     return latest
                 continue
             if error is not None:

@@ -65,7 +65,7 @@ class Publisher:
     ):
         self.kafka = {**DEFAULTS, **kafka, "transactional.id": f"rayfinch-{stream}"}
         self.stream, self.outputs, self.survey, self.timeout_s = stream, outputs, survey, timeout_s
-        # Within this, every transaction that is open now ends: ours, or another stream's on the same topic.
+        # Within this, any transaction of another stream that is open now on the topic of markers has ended.
         self._patience_s = timeout_s + int(self.kafka["transaction.timeout.ms"]) / 1e3
         self._producer: Producer | None = None
         self._topics = Topics(kafka, outputs)
@@ -85,7 +85,8 @@ class Publisher:
             self._topics.ensure(own, producer)
             self._persist(producer.init_transactions, "transactions could not be started")
             first, end = compacted.offsets(self.kafka, outputs.schemas, self.timeout_s)
-            known = compacted.read(self.kafka, outputs.schemas, first, end, self._patience_s)
+            # A schema that stands behind another stream's open transaction is published twice: no harm.
+            known = compacted.read(self.kafka, outputs.schemas, first, end, self.timeout_s, whole=False)
         except (KafkaException, TimeoutError) as error:
             raise _translated(error, f"stream {self.stream} cannot publish") from error
         self._schemas = {key.decode() for key in known}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ class UnknownSchema(LookupError):
 class Schemas:
     """The published schemas, parsed, by id; read from the compacted topic when an unknown one is asked for.
 
-    kafka: librdkafka settings. prefix: of the topics' names.
+    kafka: librdkafka settings. prefix: of the topics' names. timeout_s: how long a schema may be missing.
     """
 
     def __init__(self, kafka: Mapping[str, Any], prefix: str = "rayfinch", *, timeout_s: float = 20):
@@ -34,15 +35,22 @@ class Schemas:
         self._parsed: dict[str, Any] = {}
 
     def __getitem__(self, id_: str) -> Any:
-        if id_ not in self._parsed:
-            first, end = compacted.offsets(self.kafka, self.topic, self.timeout_s)
-            for key, value in compacted.read(self.kafka, self.topic, first, end, self.timeout_s).items():
-                self._parsed.setdefault(key.decode(), fastavro.parse_schema(json.loads(value)))
-        if id_ not in self._parsed:
-            raise UnknownSchema(
-                f"topic {self.topic} has no schema {id_}: is this its cluster, and its prefix?"
-            )
+        deadline = time.monotonic() + self.timeout_s
+        # A transaction becomes visible topic by topic: an alert can be there a little before its schema.
+        while id_ not in self._parsed:
+            self._read()
+            if id_ not in self._parsed and time.monotonic() > deadline:
+                raise UnknownSchema(
+                    f"topic {self.topic} has no schema {id_}: is this the cluster, and its prefix?"
+                )
         return self._parsed[id_]
+
+    def _read(self) -> None:
+        first, end = compacted.offsets(self.kafka, self.topic, self.timeout_s)
+        for key, value in compacted.read(
+            self.kafka, self.topic, first, end, self.timeout_s, whole=False
+        ).items():
+            self._parsed.setdefault(key.decode(), fastavro.parse_schema(json.loads(value)))
 
 
 def decode(message: Message, schemas: Schemas | Mapping[str, Any]) -> dict[str, Any]:

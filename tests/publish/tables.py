@@ -21,21 +21,21 @@ COLUMNS = pa.schema(
     + [pa.field("scores", SCORES), pa.field("batch", pa.string())]
 )
 
-STAMPS = {
+STAMPS: dict[str, Any] = {
     "model": "stamps",
     "version": "1",
     "classes": ["asteroid", "SN", "AGN", "VS", "bogus"],
     "probabilities": [0.0625, 0.75, 0.0625, 0.0625, 0.0625],
     "reason": None,
 }
-LIGHTCURVE = {
+LIGHTCURVE: dict[str, Any] = {
     "model": "lightcurve",
     "version": "3",
     "classes": ["Ia", "II", "Ibc", "IIn", "SLSN-I"],
     "probabilities": [0.125, 0.125, 0.125, 0.125, 0.5],
     "reason": None,
 }
-FAILED = {
+FAILED: dict[str, Any] = {
     "model": "lightcurve",
     "version": "3",
     "classes": None,

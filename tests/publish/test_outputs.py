@@ -1,8 +1,9 @@
 import pickle
+from typing import cast
 
 import pytest
 
-from broker.publish.outputs import Outputs, TopicRule, word
+from broker.publish.outputs import Framing, Outputs, Packet, TopicRule, word
 
 
 def test_public_and_restricted_topics_of_a_survey():
@@ -49,8 +50,8 @@ def test_rules_travel():
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: TopicRule("whole"), "full or no-cutouts or slim, not 'whole'"),
-        (lambda: TopicRule("full", "avro"), "plain or fink, not 'avro'"),
+        (lambda: TopicRule(cast(Packet, "whole")), "full or no-cutouts or slim, not 'whole'"),
+        (lambda: TopicRule("full", cast(Framing, "avro")), "plain or fink, not 'avro'"),
         (lambda: Outputs(prefix="my topics"), "'my topics'"),
     ],
 )

@@ -2,11 +2,13 @@
 
 import json
 from threading import Timer
+from typing import get_args
 
 import pytest
 from confluent_kafka import Producer
 
 from broker.publish.encode import Outputs, TopicRule, encode
+from broker.publish.outputs import Framing, Packet
 from broker.publish.publisher import Fenced, Publisher, PublishError
 from broker.publish.reader import Schemas, UnknownSchema, decode
 from broker.stream.plan import DeadLetter
@@ -42,8 +44,8 @@ class Night:
         originals = self.originals[:n]
         return encode(table([row(o, **changes) for o in originals]), writer_schemas(originals), self.outputs)
 
-    def messages(self, name, **isolation):
-        return messages(self.kafka, f"{self.outputs.prefix}.{name}", **isolation)
+    def messages(self, name, **how):
+        return messages(self.kafka, f"{self.outputs.prefix}.{name}", **how)
 
 
 @pytest.fixture
@@ -186,7 +188,7 @@ def test_a_marker_behind_another_stream_s_open_transaction_is_waited_for(night):
     other.produce(night.outputs.batches, b'{"batch": 99}', b"other")
     other.flush()
     publisher.publish([], [], {}, {"batch": 1}, fence)
-    assert night.messages("batches") == []
+    assert night.messages("batches", whole=False) == []
     ending = Timer(0.5, other.abort_transaction)
     ending.start()
     assert publisher.marker() == {"batch": 1}
@@ -225,7 +227,7 @@ def test_an_object_s_alerts_stay_in_one_partition(night):
     publisher = night.publisher()
     for batch in range(2):
         publisher.publish([night.records(20)], [], {}, {"batch": batch}, fence)
-    partitions = {}
+    partitions: dict[bytes, set[int]] = {}
     for message in night.messages("ztf.all"):
         partitions.setdefault(message.key(), set()).add(message.partition())
     assert all(len(p) == 1 for p in partitions.values())
@@ -273,7 +275,7 @@ def test_a_cluster_that_is_not_there_is_an_error_in_one_sentence(topic):
 def test_a_schema_that_nobody_published_is_an_error_in_one_sentence(night):
     night.publisher()
     with pytest.raises(UnknownSchema, match="has no schema 0123"):
-        Schemas(night.kafka, night.outputs.prefix)["0123"]
+        Schemas(night.kafka, night.outputs.prefix, timeout_s=0.5)["0123"]
 
 
 def test_a_message_that_is_no_alert_is_refused(night):
@@ -286,8 +288,8 @@ def test_a_message_that_is_no_alert_is_refused(night):
 
 def test_every_framing_and_packet_is_read_alike(night):
     schemas = Schemas(night.kafka, night.outputs.prefix)
-    for batch, packet in enumerate(("full", "no-cutouts", "slim")):
-        for framing in ("plain", "fink"):
+    for batch, packet in enumerate(get_args(Packet)):
+        for framing in get_args(Framing):
             name = f"ztf.{packet}-{framing}"
             rules = Outputs(prefix=f"{night.outputs.prefix}", all=TopicRule(packet, framing), classes=None)
             records = encode(table([row(night.originals[0])]), writer_schemas(night.originals[:1]), rules)

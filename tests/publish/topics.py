@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from broker.publish.compacted import client_settings
 
 
-def messages(kafka: Mapping[str, Any], topic: str, isolation: str = "read_committed") -> list[Message]:
-    """All messages of a topic that `isolation` shows, partition by partition."""
+def messages(
+    kafka: Mapping[str, Any], topic: str, isolation: str = "read_committed", *, whole: bool = True
+) -> list[Message]:
+    """All messages of a topic that `isolation` shows, partition by partition.
+
+    A commit returns before its end is written to every partition: unless `whole` is false, transactions that
+    are open are waited for.
+    """
     consumer = Consumer(
         {
             **client_settings(kafka),
@@ -30,19 +36,30 @@ def messages(kafka: Mapping[str, Any], topic: str, isolation: str = "read_commit
         if topic not in metadata:
             return []
         waiting = set(metadata[topic].partitions)
+        ends = _ends(kafka, topic, waiting) if whole else dict.fromkeys(waiting, 0)
         consumer.assign([TopicPartition(topic, p, 0) for p in waiting])
         found = []
         while waiting:
             message = consumer.poll(20)
             assert message is not None, f"the end of {topic} does not come"
-            if (error := message.error()) is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                waiting.discard(message.partition())
-            else:
+            if (error := message.error()) is None:
                 found.append(message)
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None  # it came from the cluster
+                if (offset or 0) >= ends[partition]:
+                    waiting.discard(partition)
         return sorted(found, key=lambda m: (m.partition(), m.offset()))
     finally:
         consumer.close()
+
+
+def _ends(kafka: Mapping[str, Any], topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    admin = AdminClient(client_settings(kafka))
+    asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in partitions}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=20)
+    return {p.partition: future.result().offset for p, future in futures.items()}
 
 
 def names(kafka: Mapping[str, Any], prefix: str) -> set[str]:
