@@ -104,6 +104,8 @@ class Scaling:
     @classmethod
     def fit(cls, features: np.ndarray) -> Scaling:
         """Median and half of the central 68 per cent of each column of `features` (rows, F), NaN ignored."""
+        empty = np.isnan(features).all(axis=0)
+        features = np.where(empty, 0, features)  # a column without a value stays missing in `apply`
         low, centre, high = np.nanpercentile(features, [16, 50, 84], axis=0)
         width = (high - low) / 2
         spread = np.nanstd(features, axis=0)

@@ -32,7 +32,7 @@ class Config:
     validation: int = 8
     class_power: float = 0.5
     smoothing: float = 0.05
-    drop_source: float = 0.2
+    drop_source: float = 0.3
     drop_column: float = 0.1
     noise: float = 0.3
     shift: int = 1

@@ -1,0 +1,109 @@
+"""`rayfinch train`: a version folder that opens, the same from the same seed, with its origin inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from models.contract import open_model
+from models.manifest import WEIGHTS, read_manifest
+from models.testing import alerts, check
+from rayfinch.commands.train import app
+from training import lightcurve, stamps
+from training.dataset import light_curves
+from training.lightcurve import Config, Samples, augmented, truncated
+from training.settings import SettingsError, settings
+
+NETWORKS = ("stamps", "lightcurve")
+
+
+def train(network: str, data: Path, out: Path, *options: str) -> Result:
+    arguments = [network, "--data", str(data), "--out", str(out), "--epochs", "1", *options]
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_trained_version_opens_and_keeps_the_contract(network: str, little: Path, tmp_path: Path) -> None:
+    result = train(network, little, tmp_path / "7", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["name"], told["version"]) == (network, "7")
+    assert 0 <= told["held_out"]["macro_f1"] <= 1
+    model = open_model(tmp_path / "7")
+    check(model, alerts(40))
+    manifest = read_manifest(tmp_path / "7")
+    for name, file in manifest.data["files"].items():
+        assert file["sha256"] == hashlib.sha256((little / name).read_bytes()).hexdigest()
+    assert manifest.training["seed"] == 1
+    assert manifest.training["config"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_same_seed_gives_the_same_weights(network: str, little: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("1", "5"), ("2", "5"), ("3", "6")):
+        assert train(network, little, tmp_path / name, "--seed", seed).exit_code == 0
+        weights.append((tmp_path / name / WEIGHTS).read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_people_read_a_table_of_classes(network: str, little: Path, tmp_path: Path) -> None:
+    output = train(network, little, tmp_path / "1").output
+    assert "held-out macro-F1" in output
+    assert "epoch 1/1" in output
+    for name in (stamps if network == "stamps" else lightcurve).CLASSES:
+        assert f"\n{name}" in output
+
+
+def test_wrong_input_is_one_sentence_and_exit_2(little: Path, tmp_path: Path) -> None:
+    result = train("stamps", tmp_path, tmp_path / "1")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "--data" in result.output
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "model.json").write_text("{}")
+    assert "versions never change" in train("stamps", little, tmp_path / "2").output
+    assert "cannot be a version" in train("stamps", little, tmp_path / "a b").output
+    (tmp_path / "c.yaml").write_text("epoch: 3\n")
+    result = train("lightcurve", little, tmp_path / "3", "--config", str(tmp_path / "c.yaml"))
+    assert result.exit_code == 2
+    assert "unknown settings epoch" in result.output
+
+
+@pytest.mark.parametrize(("network", "kind"), [("stamps", stamps.Config), ("lightcurve", lightcurve.Config)])
+def test_the_documented_settings_are_the_defaults(network: str, kind: type) -> None:
+    path = Path(__file__).parents[2] / "configs" / f"train-{network}.yaml"
+    assert yaml.safe_load(path.read_text()) == asdict(kind())
+    assert settings(kind, path) == kind()
+    assert settings(kind, path, epochs=2) == kind(epochs=2)
+
+
+@pytest.mark.parametrize("text", ["epochs: many", "epochs: -1", "epochs: 1.5", "- 1", "{", "folds: true"])
+def test_settings_of_another_type_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=r"settings\.yaml"):
+        settings(Config, path)
+
+
+def test_light_curves_are_cut_at_a_detection(little: Path) -> None:
+    curves = Samples.of(light_curves(little)).curves
+    rows = len(curves.offsets) - 1
+    five = truncated(curves, lightcurve._until(curves, 5))
+    assert five.lengths.tolist() == [3 + 5] * rows, "three limits before the first detection"
+    month = truncated(curves, lightcurve._until(curves, 8), np.full(rows, 10.0))
+    assert month.lengths.tolist() == [4] * rows, "one point in three days"
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        cut = augmented(curves, Config(), draw)
+        assert (cut.lengths > 0).all()
+        assert (cut.kind[cut.offsets[1:] - 1] == lightcurve.DETECTION).all()
+        assert np.isfinite(cut.flux).all()
