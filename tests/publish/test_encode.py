@@ -8,7 +8,11 @@ import fastavro
 import pyarrow as pa
 import pytest
 
+from broker.packets.decode import decode
+from broker.packets.registry import Folder
+from broker.packets.schema import SCORES as SCORES_TYPE
 from broker.packets.schema import datum
+from broker.packets.survey import survey as survey_of
 from broker.publish.encode import Outputs, TopicRule, encode, output_schemas
 from broker.publish.schemas import extended
 from tests.publish.tables import FAILED, INGESTED, LIGHTCURVE, STAMPS, read, row, table, writer_schemas
@@ -239,3 +243,15 @@ def test_a_stamp_that_is_missing_is_named(ztf):
         ValueError, match=f"alert {ztf[0].alert['candid']} of ztf: it lacks the cutout_template"
     ):
         published(ztf[:1], cutout_template=None)
+
+
+def test_the_decoder_s_own_tables_are_published_byte_for_byte(
+    ztf_packets, ztf, lsst_wire, lsst, lsst_schemas
+):
+    for survey, packets, originals in (("ztf", ztf_packets[::25], ztf[::25]), ("lsst", lsst_wire, lsst[:70])):
+        found = decode(survey_of(survey), [packet for _, packet in packets], Folder(lsst_schemas))
+        scores = pa.array([[STAMPS]] * len(found.alerts), SCORES_TYPE)
+        records = encode(found.alerts.append_column("scores", scores), found.schemas, ONLY_ALL)
+        assert len(records) == len(originals)
+        for original, value in zip(originals, records["value"].to_pylist(), strict=True):
+            assert value[: len(original.datum)] == original.datum

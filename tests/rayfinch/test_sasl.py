@@ -16,6 +16,8 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from broker.publish.outputs import Outputs
+from broker.publish.publisher import Publisher
 from rayfinch.config import load
 from rayfinch.kafka import Unreachable, topics
 from tests.conftest import missing
@@ -115,3 +117,13 @@ def test_a_client_of_the_configuration_reads_and_writes(settings, topic):
 def test_without_the_right_settings_it_is_refused_with_a_reason(settings, change, reason):
     with pytest.raises(Unreachable, match=reason):
         topics({**settings.source.kafka, **change}, timeout_s=3)
+
+
+def test_a_publisher_publishes_through_it(settings, topic):
+    outputs = Outputs(prefix=topic)
+    publisher = Publisher(settings.publish.kafka, topic, outputs, "ztf")
+    publisher.open()
+    assert publisher.marker() is None
+    publisher.publish([], [], {}, {"batch": 1}, lambda: None)
+    assert publisher.marker() == {"batch": 1}
+    publisher.close()
