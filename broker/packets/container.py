@@ -41,7 +41,7 @@ def _wire(packet: bytes, schemas: SchemaSource | None) -> Datum:
     schema_id = int.from_bytes(packet[1:5], "big")
     if schemas is None:
         raise PacketError(
-            f"the packet names schema {schema_id}: give a schema registry or a folder of ID.avsc files"
+            f"the packet names schema {schema_id}: give a registry or a folder of ID.avsc files (--schemas)"
         )
     return Datum(_writer_schema(schemas.schema(schema_id)), packet, 5, len(packet))
 

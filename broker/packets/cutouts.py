@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 from isal import igzip_lib
 
-from broker.packets.schema import CUTOUT_SHAPE, CUTOUT_SIZE, CUTOUT_TENSOR, CUTOUTS
+from broker.packets.schema import CUTOUT_SIZE, CUTOUT_TENSOR, CUTOUTS
 
 MAX_STAMP = 4 << 20  # bytes, inflated
 # ZTF marks pixels without a value by -3.4e38; nothing on the sky has 1e30 counts or nJy.
 SENTINEL = 1e30
-CUTOUT_COLUMNS = (pa.field("cutouts", CUTOUT_TENSOR), pa.field("cutout_shape", CUTOUT_SHAPE))
+CUTOUT_COLUMNS = ("cutouts", "cutout_shape")  # in flight only: never archived
 
 _GZIP = b"\x1f\x8b"
 _BLOCK, _CARD = 2880, 80
@@ -46,9 +46,9 @@ class BadStamp(ValueError):
 class Cut:
     """The stamps of n alerts.
 
-    tensors: n of CUTOUT_TENSOR: science, template, difference; the true image in the middle (a bigger one
-        cropped), NaN where there is no pixel or no valid one.
-    shapes: n of CUTOUT_SHAPE: true height and width of the first of the three that there is; 0, 0 if none.
+    tensors: n of schema.CUTOUT_TENSOR: science, template, difference; the true image in the middle (a bigger
+        one cropped), NaN where there is no pixel or no valid one.
+    shapes: n of schema.CUTOUT_SHAPE: true height and width of the first of the three there is; 0, 0 if none.
     bad: row -> why one of its stamps is no image (its pixels are NaN).
     counts: how many stamps were out of the ordinary, by what.
     """
@@ -68,8 +68,8 @@ def with_cutouts(alerts: pa.Table) -> pa.Table:
     if "cutouts" in alerts.column_names:
         return alerts
     cut = cut_all(alerts)
-    for field, column in zip(CUTOUT_COLUMNS, (cut.tensors, cut.shapes), strict=True):
-        alerts = alerts.append_column(field, column)
+    for name, column in zip(CUTOUT_COLUMNS, (cut.tensors, cut.shapes), strict=True):
+        alerts = alerts.append_column(name, column)
     return alerts
 
 
@@ -79,8 +79,7 @@ def cut_all(alerts: pa.Table, astropy_only: bool = False) -> Cut:
     shapes = np.zeros((alerts.num_rows, 2), np.int32)
     bad: dict[int, str] = {}
     counts: Counter[str] = Counter()
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with np.errstate(all="ignore"):
         for j, name in enumerate(CUTOUTS):
             for row, stamp in enumerate(stamps(alerts[name])):
                 if not stamp:
@@ -103,9 +102,7 @@ def cut_all(alerts: pa.Table, astropy_only: bool = False) -> Cut:
 
 def image(stamp: bytes | memoryview) -> np.ndarray:
     """The image as it is, NaN, infinities and sentinels too: (height, width) float32. Raises BadStamp."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _image(stamp, Counter()).astype(np.float32)
+    return _image(stamp, Counter()).astype(np.float32)
 
 
 def reference_image(stamp: bytes | memoryview) -> np.ndarray:
@@ -220,7 +217,7 @@ def _by_astropy(raw: bytes) -> np.ndarray:
     from astropy.io import fits
 
     try:
-        with fits.open(io.BytesIO(raw), memmap=False) as hdus:
+        with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(raw), memmap=False) as hdus:
             for hdu in hdus:
                 shape = tuple(getattr(hdu, "shape", ()))
                 if len(shape) == 2 and 0 < int(np.prod(shape)) <= MAX_STAMP // 4 and hdu.is_image:

@@ -211,8 +211,8 @@ class _Work:
             cut = cut_all(alerts, astropy_only=astropy_only)
             bad = cut.bad
             self.counts.update(cut.counts)
-            for field, column in zip(CUTOUT_COLUMNS, (cut.tensors, cut.shapes), strict=True):
-                alerts = alerts.append_column(field, column)
+            for name, column in zip(CUTOUT_COLUMNS, (cut.tensors, cut.shapes), strict=True):
+                alerts = alerts.append_column(name, column)
         if not bad:
             return alerts, index
         self.reasons.update((int(index[row]), reason) for row, reason in bad.items())
