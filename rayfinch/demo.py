@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from rayfinch.config import Settings, load
+from rayfinch.config import Settings, load, shipped
 from rayfinch.embedded import PRODUCER
 from rayfinch.report import Report
 
@@ -63,18 +63,15 @@ def schemas_beside(paths: Sequence[Path]) -> Path | None:
 
 
 def configure(survey: str, folder: Path, bootstrap: str, schemas: Path | None) -> Path:
-    """Write the configuration of a survey's demonstration into `folder`; its path."""
+    """Write the configuration of a survey's demonstration, configs/demo.yaml made concrete; its path."""
     kafka = {"bootstrap.servers": bootstrap}
-    document: dict[str, Any] = {
-        "stream": f"demo-{survey}",
-        "survey": survey,
-        "source": {"kafka": kafka, "topics": [f"{survey}_demo"], "refresh_s": 1.0},
-        "models": [{"name": "stamps"}, {"name": "lightcurve"}],
-        # The embedded Kafka is right about where a topic ends only if every batch has one message.
-        "publish": {"kafka": {**kafka, **PRODUCER}, "threshold": 0.5},
-        "archive": {"uri": str(folder / "archive")},
-        "database": {"url": f"sqlite:///{folder / 'rayfinch.db'}"},
-    }
+    document: dict[str, Any] = yaml.safe_load(shipped("demo").read_text())
+    document |= {"stream": f"demo-{survey}", "survey": survey}
+    document["source"] |= {"kafka": kafka, "topics": [f"{survey}_demo"]}
+    # The embedded Kafka is right about where a topic ends only if every batch has one message.
+    document["publish"] |= {"kafka": {**kafka, **PRODUCER}}
+    document["archive"] |= {"uri": str(folder / "archive")}
+    document["database"] |= {"url": f"sqlite:///{folder / 'rayfinch.db'}"}
     if schemas is not None:
         document["source"]["schemas"] = str(schemas)
     path = folder / f"{survey}.yaml"
