@@ -49,7 +49,7 @@ def sequences(points: Points) -> np.ndarray:
         np.clip(points.flux / brightest, -2, 2),
         level - np.log10(brightest),
         np.log10(points.flux_err) - np.log10(brightest),
-        np.log10(brightest / TYPICAL_FLUX),
+        np.clip(np.log10(brightest / TYPICAL_FLUX), -3, 2),
     ]
     for before in (same, other):
         there = (before >= 0) & measured

@@ -20,6 +20,8 @@ from training.fitting import Progress, Schedule
 
 # Detections after which the network is judged, beside the full length.
 LENGTHS = (1, 3, 5, 10, 20)
+# From the depth of ZTF to that of LSST, and a little more.
+DECADES = 2.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Config:
     month: float = 0.3
     force: float = 0.3
     noise: float = 0.3
+    fainter: float = 0.25
     hidden: int = 64
     dropout: float = 0.3
 
@@ -191,7 +194,7 @@ def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) 
 
 
 def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Points:
-    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noisy fluxes.
+    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noisy; fainter.
 
     The number of detections that are kept is uniform in its logarithm: a stream asks most about young ones.
     """
@@ -206,7 +209,9 @@ def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Poin
     noise = draw.normal(size=len(row)) * curves.flux_err
     flux = np.where(forced, noise, curves.flux + np.where(curves.kind == LIMIT, 0, config.noise * noise))
     kind = np.where(forced, FORCED, curves.kind).astype(np.int8)
-    return Points(curves.mjd, curves.band, flux, curves.flux_err, kind, curves.offsets)
+    fainter = np.where(draw.random(rows) < config.fainter, draw.uniform(0, DECADES, rows), 0)
+    scale = (10**-fainter)[row]
+    return Points(curves.mjd, curves.band, flux * scale, curves.flux_err * scale, kind, curves.offsets)
 
 
 @torch.inference_mode()
