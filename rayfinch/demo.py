@@ -43,13 +43,18 @@ class Show:
         return self.failure is not None or (self.sent == len(self.packets) and self.done >= self.sent)
 
 
-def by_survey(packets: Iterable[tuple[str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
+def by_survey(
+    packets: Iterable[tuple[str, bytes]], schemas: Path | None
+) -> dict[str, list[tuple[str, bytes]]]:
     """Packets sorted by the survey that they are of, in order. Raises PacketError for one of none."""
     from broker.packets.check import survey_of
+    from broker.packets.registry import Folder
+
+    source = Folder(schemas) if schemas else None
 
     found: dict[str, list[tuple[str, bytes]]] = {}
     for name, packet in packets:
-        found.setdefault(survey_of(packet).name, []).append((name, packet))
+        found.setdefault(survey_of(packet, source).name, []).append((name, packet))
     return found
 
 

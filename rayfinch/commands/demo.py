@@ -68,7 +68,7 @@ def demo(
     stop = threading.Event()
 
     with out.status("reading packets" if paths else f"simulating {alerts} packets"):
-        found = by_survey(_packets(paths, alerts, seed))
+        found = by_survey(_packets(paths, alerts, seed), schemas)
     with out.status("starting the embedded Kafka"):
         kafka = EmbeddedKafka().start()
     try:
