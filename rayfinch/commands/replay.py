@@ -54,10 +54,11 @@ def replay(
 
     Example: rayfinch replay ztf_public_20181128.tar.gz --topic ztf_20181128_programid1 --rate 50
     """
-    from broker.packets.files import read_packets
+    from itertools import chain
 
+    from broker.packets.files import NoPackets, read_packets
     from rayfinch.progress import progress_bar
-    from rayfinch.replay import ReplayError, Sent, messages
+    from rayfinch.replay import Sent, messages
     from rayfinch.replay import replay as send
 
     if repeat and count:
@@ -65,8 +66,6 @@ def replay(
     if rate is not None and not rate > 0:
         raise typer.BadParameter(f"--rate is {rate:g}; it must be above 0")
     settings = dict(_setting(text) for text in kafka or [])
-    if missing := [str(p) for p in paths if not p.exists()]:
-        raise typer.BadParameter(f"no such file or folder: {', '.join(missing)}")
     stream = messages(
         (packet for _, packet in read_packets(paths)),
         schemas=schemas,
@@ -82,23 +81,21 @@ def replay(
             show(sent.messages)
 
         try:
+            # One packet before anything is done to Kafka: without packets no topic is made.
+            stream = chain([next(stream)], stream)
             sent = send(
                 stream, bootstrap, topic, rate=rate, kafka=settings, partitions=partitions, progress=shown
             )
-        except ReplayError as error:
-            typer.echo(f"rayfinch replay: {error}", err=True)
-            raise typer.Exit(1) from error
-    if not sent.messages:
-        raise typer.BadParameter(f"there are no packets in {', '.join(map(str, paths))}")
-    rate_now = sent.messages / sent.seconds if sent.seconds else 0.0
+        except NoPackets as error:
+            raise typer.BadParameter(str(error), param_hint="PATHS") from error
+    per_s = sent.messages / sent.seconds if sent.seconds else 0.0
     if as_json:
-        result = {**vars(sent), "topic": topic, "messages_per_s": round(rate_now, 1)}
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps({**vars(sent), "topic": topic, "messages_per_s": round(per_s, 1)}))
     else:
         odd = f"; {sent.unreadable} of them cannot be read and went as they are" if sent.unreadable else ""
         size = f"{sent.bytes / 1e6:.1f} MB"
         typer.echo(
-            f"{sent.messages} packets ({size}) sent to {topic} in {sent.seconds:.1f} s, {rate_now:.0f}/s{odd}"
+            f"{sent.messages} packets ({size}) sent to {topic} in {sent.seconds:.1f} s, {per_s:.0f}/s{odd}"
         )
 
 

@@ -11,7 +11,7 @@ from training.simulation.sky import HALF, RADIUS, SATURATED, SIZE, Exposure, Ima
 
 KINDS = ("cosmic_ray", "hot_pixel", "bad_column", "dipole", "bright_star", "noise_peak", "masked_edge")
 # How often each is what a broker sees (before its real/bogus cut, roughly).
-SHARES = (0.2, 0.12, 0.1, 0.25, 0.18, 0.08, 0.07)
+SHARES = (0.2, 0.25, 0.1, 0.15, 0.2, 0.05, 0.05)
 
 
 def cosmic_ray(rng: np.random.Generator, exposure: Exposure) -> None:
@@ -28,7 +28,7 @@ def cosmic_ray(rng: np.random.Generator, exposure: Exposure) -> None:
 
 def hot_pixel(rng: np.random.Generator, exposure: Exposure) -> None:
     """One pixel, or two neighbours, that count too much; sometimes too little."""
-    size = exposure.visit.ideal * rng.uniform(8, 40) * (1 if rng.random() < 0.75 else -1)
+    size = exposure.visit.ideal * rng.uniform(8, 40) * (1 if rng.random() < 0.6 else -1)
     for image in (exposure.science, exposure.difference):
         image[HALF, HALF] += size
     if rng.random() < 0.4:
@@ -37,13 +37,13 @@ def hot_pixel(rng: np.random.Generator, exposure: Exposure) -> None:
 
 
 def bad_column(rng: np.random.Generator, exposure: Exposure) -> None:
-    """A column or two that count too much, or too little, from somewhere downwards."""
-    size = exposure.visit.noise * rng.uniform(4, 15) * rng.choice([-1, 1])
-    top = SIZE if rng.random() < 0.5 else int(rng.integers(HALF + 2, SIZE))
-    for column in range(HALF, HALF + int(rng.integers(1, 3))):
-        streak = size * rng.uniform(0.6, 1.2) * rng.normal(1, 0.15, top)
-        exposure.science[:top, column] += streak
-        exposure.difference[:top, column] += streak
+    """Some pixels of a column that count too much, or too little, and a fainter trail of them along it."""
+    size = exposure.visit.noise * rng.uniform(8, 30) * rng.choice([-1, 1])
+    streak = rng.normal(0.08, 0.02, SIZE)
+    streak[HALF - int(rng.integers(1, 4)) : HALF + int(rng.integers(2, 5))] = 1.0
+    streak *= size * rng.normal(1, 0.15, SIZE)
+    exposure.science[:, HALF] += streak
+    exposure.difference[:, HALF] += streak
 
 
 def noise_peak(rng: np.random.Generator, exposure: Exposure) -> None:
@@ -52,8 +52,8 @@ def noise_peak(rng: np.random.Generator, exposure: Exposure) -> None:
     lump = lump + np.roll(lump, 1, 0) + np.roll(lump, 1, 1) + np.roll(lump, (1, 1), (0, 1))
     lump *= np.sign(lump[2:5, 2:5].sum()) or 1.0
     box = (slice(HALF - 3, HALF + 4),) * 2
-    exposure.difference[box] += lump * exposure.visit.noise * rng.uniform(1.0, 2.0)
-    exposure.difference[HALF, HALF] += exposure.visit.noise * rng.uniform(4, 9)
+    exposure.difference[box] += lump * exposure.visit.noise * rng.uniform(1.5, 2.5)
+    exposure.difference[HALF, HALF] += exposure.visit.noise * rng.uniform(8, 20)
 
 
 def near_star(rng: np.random.Generator, sky: Sky, kind: str) -> Sky:
@@ -79,8 +79,8 @@ def spoil(rng: np.random.Generator, kind: str, exposure: Exposure) -> None:
     elif kind == "masked_edge":
         # The subtraction goes wrong along the border of what is masked, two pixels from the centre.
         column = HALF - 2 - int(rng.integers(0, 3))
-        rim = exposure.visit.noise * rng.uniform(3, 9) * rng.normal(1, 0.5, (SIZE, HALF + 2 - column))
-        exposure.difference[:, column : HALF + 2] += rim * (1 if rng.random() < 0.6 else -1)
+        rim = exposure.visit.noise * rng.uniform(4, 12) * rng.normal(1, 1.0, (5, HALF + 2 - column))
+        exposure.difference[HALF - 2 : HALF + 3, column : HALF + 2] += rim * (1 if rng.random() < 0.6 else -1)
         for image in exposure.images:
             image[:, :column] = np.nan
 

@@ -13,15 +13,21 @@ NONE = -999.0  # how the survey writes a number that it does not have
 FILTER = {1: "zg", 2: "zr", 3: "zi"}
 
 
-def sky_columns(rng: np.random.Generator, sky: Sky, ra: float, dec: float, visit: Visit) -> dict[str, Any]:
-    """What catalogues have around a place: the reference image, PS1 (three nearest in 30 arcsec), Gaia."""
+def sky_columns(
+    rng: np.random.Generator, sky: Sky, at: tuple[float, float], ra: float, dec: float, visit: Visit
+) -> dict[str, Any]:
+    """What catalogues have around a source at `at` (pixels), whose place is `ra`, `dec` (degrees).
+
+    That is the nearest source of the reference image, the three nearest of PS1 in 30 arcsec, and Gaia's.
+    """
     points = sky.catalogue()
-    order = np.argsort(np.hypot(points.x, points.y))
-    distance = np.hypot(points.x, points.y)[order]
-    mags, star, x, y = points.mags[order], points.star[order], points.x[order], points.y[order]
+    x, y = points.x - at[0], points.y - at[1]
+    order = np.argsort(np.hypot(x, y), kind="stable")
+    x, y = x[order], y[order]
+    distance, mags, star = np.hypot(x, y), points.mags[order], points.star[order]
     out = _reference(rng, distance, mags[:, visit.fid - 1], star, x, y, ra, dec)
 
-    near = np.flatnonzero(distance * PIXEL < 30)
+    near = np.flatnonzero((distance * PIXEL < 30) & (mags[:, 1] < 22.6))
     for rank in (1, 2, 3):
         if rank > len(near):
             out |= {
@@ -57,23 +63,22 @@ def sky_columns(rng: np.random.Generator, sky: Sky, ra: float, dec: float, visit
 def _reference(
     rng: np.random.Generator, distance: Any, mag: Any, star: Any, x: Any, y: Any, ra: float, dec: float
 ) -> dict[str, Any]:
-    """The nearest source of the reference image, complete to about 22.8 mag. `distnr` is in pixels."""
-    seen = np.flatnonzero(mag < 22.8)
+    """The nearest source of the reference image, complete to about 23.2 mag. `distnr` is in pixels."""
+    seen = np.flatnonzero(mag < 23.2)
     if len(seen):
         i = seen[0]
         where, away, light, point = _offset(ra, dec, x[i], y[i]), distance[i], mag[i], star[i]
     else:
         away, light, point = rng.uniform(20, 30), rng.uniform(21, 23), False
         where = _offset(ra, dec, away, 0.0)
-    sigma = 0.013 + 0.25 * 10 ** (0.4 * (light - 22.8))
     extended = 0.0 if point else max(0.0, 0.35 * (21.5 - light) / 4.0)
+    sigma = 0.013 + 0.25 * 10 ** (0.4 * (light - 22.8)) + 0.15 * extended
     return {
         "distnr": float(away),
         "magnr": float(light + rng.normal(0, sigma)),
-        "sigmanr": sigma,
         "sigmagnr": float(sigma),
         "chinr": float((0.55 + 8 * extended) * rng.lognormal(0, 0.25)),
-        "sharpnr": float(rng.normal(-0.02 + extended, 0.03 + 0.4 * sigma)),
+        "sharpnr": float(rng.normal(extended - 0.01 - 0.5 * sigma, 0.03 + 0.4 * sigma)),
         "ranr": where[0],
         "decnr": where[1],
     }

@@ -151,7 +151,7 @@ class RandomWalk:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, mags: tuple[float, float, float]) -> RandomWalk:
-        sigma = rng.uniform(0.12, 0.4)
+        sigma = rng.uniform(0.08, 0.3)
         # An alert means that it is not at its mean.
         now = sigma * rng.uniform(0.7, 2.0) * rng.choice([-1, 1])
         return cls(mags, float(np.exp(rng.uniform(np.log(80), np.log(600)))), sigma, float(now))

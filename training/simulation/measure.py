@@ -20,13 +20,15 @@ class Measured:
     error: float
     scorr: float
     sumrat: float
+    magdiff: float
     columns: dict[str, float | int | str]
 
 
-def measure(exposure: Exposure, at: tuple[float, float]) -> Measured:
+def measure(rng: np.random.Generator, exposure: Exposure, at: tuple[float, float]) -> Measured:
     """PSF and aperture photometry at `at` (pixels from the centre), and the shape of what is there.
 
-    Pixels without a value count as zero.
+    Pixels without a value count as zero. `rng` gives what is not in the images: how far the pipeline's model
+    of the PSF and its measure of the width are off.
     """
     visit = exposure.visit
     image = np.nan_to_num(exposure.difference)
@@ -39,19 +41,16 @@ def measure(exposure: Exposure, at: tuple[float, float]) -> Measured:
     variance = visit.noise**2 + GAIN * light
     ideal = float(np.sqrt((psf * psf * variance).sum()) / (psf * psf).sum())
     error = float(np.hypot(visit.error * ideal / max(visit.ideal, 1e-9), 0.03 * flux))
-    chi = float(((here - flux * psf) ** 2 / variance).mean())
+    chi = float(((here - flux * psf) ** 2 / variance).mean() * rng.lognormal(0.5, 0.4))
 
-    sky = float(np.median(image[22:41, 22:41]))
     r2 = (_X - at[0]) ** 2 + (_Y - at[1]) ** 2
+    sky = float(np.median(image[(r2 > 81) & (r2 < 225)]))
     mag, sigma = _magnitude(abs(flux), error, visit.zero)
-    aperture, big = ((r2 < r * r) for r in (7.0, 9.0))
-    magap, sigmagap = _magnitude(
-        sign * (image[aperture] - sky).sum(), visit.noise * aperture.sum() ** 0.5, visit.zero
-    )
-    magbig, sigmabig = _magnitude(sign * (image[big] - sky).sum(), visit.noise * big.sum() ** 0.5, visit.zero)
+    magap, sigmagap = _aperture(sign * (image - sky), r2, 7.0, exposure)
+    magbig, sigmabig = _aperture(sign * (image - sky), r2, 9.0, exposure)
 
     five = sign * image[HALF - 2 : HALF + 3, HALF - 2 : HALF + 3]
-    width = _width(sign * image, visit.fwhm)
+    width = _width(sign * image, visit.fwhm) * rng.lognormal(0.05, 0.22)
     rows, columns = five.sum(1).clip(0.1), five.sum(0).clip(0.1)
     long, short = sorted((_spread(rows), _spread(columns)), reverse=True)
     peak = float(sign * here.flat[np.abs(here).argmax()])
@@ -62,6 +61,7 @@ def measure(exposure: Exposure, at: tuple[float, float]) -> Measured:
         error,
         scorr,
         sumrat,
+        magap - mag,
         {
             "isdiffpos": "t" if flux >= 0 else "f",
             "magpsf": mag,
@@ -76,19 +76,28 @@ def measure(exposure: Exposure, at: tuple[float, float]) -> Measured:
             "sky": sky,
             "fwhm": width,
             "seeratio": min(visit.fwhm / width, 2.0),
-            "aimage": 0.35 * width * (long / short) ** 0.25,
-            "bimage": 0.35 * width * (short / long) ** 0.25,
-            "aimagerat": 0.35 * (long / short) ** 0.25,
-            "bimagerat": 0.35 * (short / long) ** 0.25,
-            "elong": (long / short) ** 0.5,
+            "aimage": 0.35 * width * (long / short) ** 0.15,
+            "bimage": 0.35 * width * (short / long) ** 0.15,
+            "aimagerat": 0.35 * (long / short) ** 0.15,
+            "bimagerat": 0.35 * (short / long) ** 0.15,
+            "elong": (long / short) ** 0.3,
             "nneg": int((five < 0).sum()),
             "nbad": int(np.isnan(exposure.difference[HALF - 2 : HALF + 3, HALF - 2 : HALF + 3]).sum()),
             "sumrat": sumrat,
-            "dsnrms": peak / visit.noise,
-            "ssnrms": abs(flux) / ideal * 1.6,
-            "dsdiff": peak / visit.noise - abs(flux) / ideal * 1.6,
+            "dsnrms": 0.6 * peak / visit.noise,
+            "ssnrms": abs(flux) / ideal,
+            "dsdiff": 0.6 * peak / visit.noise - abs(flux) / ideal,
         },
     )
+
+
+def _aperture(image: Image, r2: Image, radius: float, exposure: Exposure) -> tuple[float, float]:
+    """Magnitude and error in a circle, corrected for the light of a point source beyond it."""
+    inside = r2 < radius * radius
+    scale = (exposure.visit.fwhm**2 + 0.35) * 1.3213
+    caught = 1.0 - (1.0 + radius * radius / scale) ** -3
+    noise = exposure.visit.noise * float(np.sqrt(inside.sum()))
+    return _magnitude(image[inside].sum() / caught, noise / caught, exposure.visit.zero)
 
 
 def _magnitude(counts: float, error: float, zero: float) -> tuple[float, float]:

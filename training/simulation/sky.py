@@ -66,12 +66,12 @@ class Sky:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, latitude: float) -> Sky:
-        """Points to 22.5 mag, more of them near the Galactic plane; `latitude` in degrees."""
-        density = 1.2 + 9.0 * np.exp(-abs(latitude) / 12.0)  # a square arcmin
-        n = rng.poisson(density * np.pi * (RADIUS * PIXEL / 60) ** 2 * 2.4)
+        """Points to 23.3 mag, more of them near the Galactic plane; `latitude` in degrees."""
+        density = 11.0 + 40.0 * np.exp(-abs(latitude) / 10.0)  # a square arcmin
+        n = rng.poisson(density * np.pi * (RADIUS * PIXEL / 60) ** 2)
         r, turn = RADIUS * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
         # Counts grow by a factor 1.8 a magnitude.
-        red = 22.5 + np.log10(rng.random(n)) / 0.25
+        red = 23.3 + np.log10(rng.random(n)) / 0.25
         red = np.maximum(red, 10.5)
         star = rng.random(n) < np.clip(0.95 - 0.13 * (red - 18.0), 0.3, 0.98)
         colour = np.where(star, rng.normal(0.75, 0.35, n), rng.normal(0.9, 0.3, n))
@@ -107,9 +107,12 @@ def render(sky: Sky, visit: Visit, fwhm: float, shift: tuple[float, float] = (0.
     """What stands still, in DN of `visit`'s zero point, without sky or noise, by a PSF of `fwhm` pixels."""
     image = np.zeros((SIZE, SIZE))
     counts = 10 ** (0.4 * (visit.zero - sky.mags[:, visit.fid - 1]))
-    for x, y, light in zip(sky.x + shift[0], sky.y + shift[1], counts, strict=True):
-        # Beyond this many pixels the profile is below a fifth of the noise.
-        reach = int(fwhm * np.clip((light / 2.0) ** 0.125, 2.5, 20))
+    # Beyond so many pixels the profile is below a fifth of the noise.
+    reaches = (fwhm * np.clip((counts / 2.0) ** 0.125, 2.5, 20)).astype(int).tolist()
+    places = zip(
+        (sky.x + shift[0]).tolist(), (sky.y + shift[1]).tolist(), counts.tolist(), reaches, strict=True
+    )
+    for x, y, light, reach in places:
         left, right = int(x) + HALF - reach, int(x) + HALF + reach + 1
         low, high = int(y) + HALF - reach, int(y) + HALF + reach + 1
         box = (slice(max(low, 0), max(high, 0)), slice(max(left, 0), max(right, 0)))
@@ -168,13 +171,14 @@ def expose(
     frames: int = 15,
     jitter: float = 0.04,
     mismatch: float = 0.012,
+    scale: float = 0.0,
     trail: float = 0.0,
 ) -> Exposure:
     """Image `sky` with a source of `flux` DN (of either sign: it is what changed) at `at`.
 
     The template is the mean of `frames` dark visits. What stands still is subtracted as the template shows it
     after its PSF was matched: misplaced by `jitter` pixels and too wide by the fraction `mismatch` (standard
-    deviations). `trail` is the length in pixels along which the source moves during the exposure.
+    deviations), and too bright by the fraction `scale`. `trail`: pixels that the source moves meanwhile.
     """
     static = render(sky, visit, visit.fwhm)
     template_fwhm = 2.0 * rng.lognormal(0, 0.08)
@@ -186,7 +190,7 @@ def expose(
     core = sky.galaxy if sky.galaxy and sky.galaxy.mags[visit.fid - 1] < faintest - 2 else None
     loud = Sky(sky.x[bright], sky.y[bright], sky.mags[bright], sky.star[bright], core)
     wrong = render(loud, visit, visit.fwhm * (1 + rng.normal(0, mismatch)), shift)
-    residue = render(loud, visit, visit.fwhm) - wrong
+    residue = render(loud, visit, visit.fwhm) - (1 + scale) * wrong
 
     source = flux * _trailed(at, visit.fwhm, trail, rng)
     light = static + source

@@ -49,6 +49,7 @@ class Target:
     trail: float = 0.0
     jitter: float = 0.04
     mismatch: float = 0.012
+    scale: float = 0.0
 
 
 def draw_kind(rng: np.random.Generator) -> tuple[str, str]:
@@ -117,8 +118,8 @@ def _nucleus(rng: np.random.Generator, blank: Target) -> Target:
     mags = (red + rng.normal(0.35, 0.2), red, red - 0.2)
     curve = RandomWalk.draw(rng, mags)
     x, y = blank.at[0] + rng.normal(0, 0.15), blank.at[1] + rng.normal(0, 0.15)
-    sky = blank.sky.with_point(x, y, mags, star=bool(rng.random() < 0.4))
-    if rng.random() < 0.75:
+    sky = blank.sky.with_point(x, y, mags, star=bool(rng.random() < 0.5))
+    if rng.random() < 0.6:
         sky = replace(sky, galaxy=replace(Galaxy.draw(rng, red + rng.normal(-0.3, 0.8)), x=x, y=y))
     parameters = {
         "mean_mag": float(red),
@@ -150,8 +151,12 @@ def _bogus(rng: np.random.Generator, blank: Target) -> Target:
     target, detail = blank, blank.detail
     if detail in ("dipole", "bright_star"):
         target = replace(target, sky=near_star(rng, blank.sky, detail))
+    sign = rng.choice([-1, 1])
     if detail == "dipole":
-        target = replace(target, jitter=float(rng.uniform(0.2, 0.5)))
+        return replace(
+            target, jitter=float(rng.uniform(0.1, 0.35)), scale=float(sign * rng.uniform(0.01, 0.1))
+        )
     if detail == "bright_star":
-        target = replace(target, mismatch=float(rng.uniform(0.03, 0.1)), jitter=0.1)
+        scale = float(sign * rng.uniform(0.005, 0.04))
+        return replace(target, jitter=0.1, mismatch=float(rng.uniform(0.02, 0.06)), scale=scale)
     return target

@@ -66,7 +66,7 @@ def _observe(rng: np.random.Generator, target: Target, object_id: str, number: i
     if earlier and rng.random() < 0.2:
         sends |= set(rng.choice(earlier, size=min(len(earlier), int(rng.integers(1, 3))), replace=False))
 
-    surroundings = sky_columns(rng, target.sky, target.ra, target.dec, visits[-1])
+    surroundings = sky_columns(rng, target.sky, target.at, target.ra, target.dec, visits[-1])
     history: list[dict[str, Any]] = []
     forced: list[dict[str, Any]] = []
     out: list[Simulated] = []
@@ -102,13 +102,14 @@ def _alert(
         target.at,
         jitter=target.jitter,
         mismatch=target.mismatch,
+        scale=target.scale,
         trail=target.trail,
     )
     if target.kind == "bogus":
         spoil(rng, target.detail, exposure)
     mask(rng, target.sky, exposure)
-    measured = measure(exposure, target.at)
-    if abs(measured.flux) < THRESHOLD * measured.error or measured.sumrat < 0.3:
+    measured = measure(rng, exposure, target.at)
+    if abs(measured.flux) < THRESHOLD * measured.error or measured.sumrat < 0.3 or abs(measured.magdiff) > 1:
         return None
 
     candid = _candid(visit, number)
@@ -154,7 +155,7 @@ def _alert(
         }
     )
     truth = {"candid": candid, "objectId": object_id, "class": target.kind, "detail": target.detail}
-    truth |= {"jd": visit.jd, "fid": visit.fid, "ra": target.ra, "dec": target.dec, "flux_dn": light}
+    truth |= {"jd": visit.jd, "fid": visit.fid, "ra": target.ra, "dec": target.dec, "flux_dn": float(light)}
     return Simulated(packet, truth | {"parameters": target.parameters}), measured
 
 
