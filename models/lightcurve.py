@@ -48,6 +48,10 @@ class Member(nn.Module):
 
 
 class Ensemble(nn.Module):
+    """Members of one kind, each trained without a different part of the objects."""
+
+    temperature: torch.Tensor
+
     def __init__(self, members: int, hidden: int = 64, dropout: float = 0.3) -> None:
         super().__init__()
         self.members = nn.ModuleList(Member(hidden, dropout) for _ in range(members))

@@ -43,7 +43,7 @@ class Points:
         """The points for which `keep` (points,) is true, of the same rows (some may become empty)."""
         total = np.concatenate([[0], np.cumsum(keep)])
         parts = (v[keep] for v in (self.mjd, self.band, self.flux, self.flux_err, self.kind))
-        return Points(*parts, offsets=total[self.offsets])
+        return Points(*parts, total[self.offsets])
 
     def take(self, rows: np.ndarray) -> Points:
         """The given rows, in the given order."""
@@ -51,7 +51,7 @@ class Points:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         at = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[rows], lengths)
         parts = (v[at] for v in (self.mjd, self.band, self.flux, self.flux_err, self.kind))
-        return Points(*parts, offsets=offsets)
+        return Points(*parts, offsets)
 
 
 def points(table: pa.Table, most: int) -> Points:

@@ -57,6 +57,10 @@ class Member(nn.Module):
 
 
 class Ensemble(nn.Module):
+    """Members of one kind, each trained without a different part of the objects."""
+
+    temperature: torch.Tensor
+
     def __init__(
         self, members: int, width: int = 16, hidden: int = 64, dropout: float = 0.3, numbers: int = len(NAMES)
     ) -> None:

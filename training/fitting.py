@@ -39,6 +39,11 @@ def seeded(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def within(part: str, progress: Progress) -> Progress:
+    """Progress of a part of the work."""
+    return lambda text: progress(f"{part}, {text}")
+
+
 def class_weights(labels: np.ndarray, classes: int, power: float) -> np.ndarray:
     """float32 (classes,): (mean count / count) ** power. Power 0: nature's mixture, 1: all equal."""
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)

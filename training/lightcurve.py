@@ -72,6 +72,7 @@ def train(
 ) -> Manifest:
     """Train on `data`/lightcurves, write the version to `out`, return its manifest (metrics inside)."""
     fitting.seeded(seed)
+    revision = fitting.code_revision()
     found = dataset.light_curves(data)
     samples = Samples.of(found)
     fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
@@ -83,9 +84,7 @@ def train(
     held_out = {name: np.empty((len(samples.labels), len(CLASSES)), np.float32) for name in lengths}
     for k in range(config.folds):
         learn = samples.take(np.flatnonzero(fold != k))
-        member = _member(
-            learn, config, seed + k, lambda text, k=k: progress(f"fold {k + 1}/{config.folds}, {text}")
-        )
+        member = _member(learn, config, seed + k, fitting.within(f"fold {k + 1}/{config.folds}", progress))
         network.members[k].load_state_dict(member.state_dict())
         test = np.flatnonzero(fold == k)
         for name, curves in lengths.items():
@@ -112,7 +111,7 @@ def train(
             "left_out": found.left_out,
         },
         metrics=_metrics(samples.labels, held_out, fold, config.folds),
-        code_revision=fitting.code_revision(),
+        code_revision=revision,
         created=fitting.now(),
     )
     fitting.write_version(out, manifest, network)
@@ -176,7 +175,7 @@ def _member(samples: Samples, config: Config, seed: int, progress: Progress) -> 
     )
 
 
-def _until(curves: Points, count: int) -> np.ndarray:
+def _until(curves: Points, count: int | np.ndarray) -> np.ndarray:
     """int64 (rows,): the point that is the `count`-th detection of each row (its last, if it has fewer)."""
     detected = curves.kind == DETECTION
     total = np.concatenate([[0], np.cumsum(detected)])
@@ -194,7 +193,7 @@ def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) 
 
 
 def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Points:
-    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noisy; fainter.
+    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noise.
 
     The number of detections that are kept is uniform in its logarithm: a stream asks most about young ones.
     """

@@ -16,7 +16,7 @@ class SettingsError(Exception):
 def settings(kind: type[C], path: Path | None, epochs: int | None = None) -> C:
     """A `kind` (a dataclass of int and float) from its defaults and the file. Raises SettingsError."""
     given = _read(path) if path else {}
-    known = {f.name: type(f.default) for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    known: dict[str, type] = {f.name: type(f.default) for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown := sorted(set(given) - set(known)):
         raise SettingsError(f"{path}: unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
     for name, value in given.items():

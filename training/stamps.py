@@ -73,6 +73,7 @@ def train(
 ) -> Manifest:
     """Train on `data`/stamps, write the version to `out`, return its manifest (metrics inside)."""
     fitting.seeded(seed)
+    revision = fitting.code_revision()
     found = dataset.stamps(data)
     samples = Samples.of(found)
     fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
@@ -87,7 +88,7 @@ def train(
             scaling,
             config,
             seed + k,
-            lambda text, k=k: progress(f"fold {k + 1}/{config.folds}, {text}"),
+            fitting.within(f"fold {k + 1}/{config.folds}", progress),
         )
         network.members[k].load_state_dict(member.state_dict())
         held_out[fold == k] = _logits(member, test, scaling)
@@ -118,7 +119,7 @@ def train(
             "left_out": found.left_out,
         },
         metrics=_metrics(samples.labels, held_out, blind, fold, config.folds),
-        code_revision=fitting.code_revision(),
+        code_revision=revision,
         created=fitting.now(),
     )
     fitting.write_version(out, manifest, network)

@@ -28,6 +28,7 @@ def _stamps(folder: Path, draw: np.random.Generator) -> None:
         "TDE",
         "other",
     ]
+    ra, dec = draw.uniform(0, 360, ROWS), draw.uniform(-30, 90, ROWS)
     pl.DataFrame(
         {
             "candid": candid,
@@ -39,8 +40,10 @@ def _stamps(folder: Path, draw: np.random.Generator) -> None:
             "jd": 2459000.5 + draw.uniform(0, 100, ROWS),
             "fid": draw.integers(1, 3, ROWS),
             "isdiffpos": draw.choice(["t", "f"], ROWS),
-            "ra": draw.uniform(0, 360, ROWS),
-            "dec": draw.uniform(-30, 90, ROWS),
+            "ra": np.where(np.arange(ROWS) == 2, 3.38, ra),
+            "dec": dec,
+            "ranr": ra + 1e-4,
+            "decnr": dec - 1e-4,
             "magpsf": draw.uniform(15, 20, ROWS),
             "sigmapsf": draw.uniform(0.01, 0.2, ROWS),
             "sgscore1": draw.uniform(0, 1, ROWS),
