@@ -25,6 +25,9 @@ from broker.stream.plan import DeadLetter
 # the end of its transaction another.
 RECENT = 2000
 
+# Seconds for aborting a transaction before it is left to the next `open`: the cluster has failed us already.
+ABORT_S = 5
+
 # No compression: the stamps, most of a full packet, are gzip already.
 DEFAULTS: Mapping[str, Any] = {
     "message.max.bytes": MAX_MESSAGE_BYTES,
@@ -68,7 +71,7 @@ class Publisher:
         # Within this, any transaction of another stream that is open now on the topic of markers has ended.
         self._patience_s = timeout_s + int(self.kafka["transaction.timeout.ms"]) / 1e3
         self._producer: Producer | None = None
-        self._topics = Topics(kafka, outputs)
+        self._topics = Topics(kafka, outputs, timeout_s)
         self._schemas: set[str] = set()
 
     def open(self) -> None:
@@ -138,8 +141,8 @@ class Publisher:
             # 2. It arrives, before the lease is looked at: the look is to be as late as can be.
             if left := producer.flush(self.timeout_s):
                 raise PublishError(
-                    f"a batch of stream {self.stream} was not published: {left} records did not reach the "
-                    f"cluster within {self.timeout_s:.0f} s"
+                    f"a batch of stream {self.stream} was not published: the cluster did not take {left} of "
+                    f"its records within {self.timeout_s:.0f} s"
                 )
             # 3. Whoever lost the lease must not commit: the successor may have read the marker already.
             fence()
@@ -149,7 +152,7 @@ class Publisher:
             self._abort(producer)
             if isinstance(error, KafkaException | TimeoutError):
                 self._topics.forget()
-                raise _translated(error, f"a batch of stream {self.stream} was not published") from error
+                raise _translated(error, f"stream {self.stream} has a batch unconfirmed") from error
             raise
         self._schemas |= sent
 
@@ -216,9 +219,10 @@ class Publisher:
                     ) from None
                 producer.poll(0.05)
 
-    def _persist(self, step: Callable[[float], None], failure: str) -> None:
+    def _persist(self, step: Callable[[float], None], failure: str, timeout_s: float | None = None) -> None:
         """Do `step`, which takes the seconds left; again where the cluster says that this may help."""
-        deadline = time.monotonic() + self.timeout_s
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
                 return step(max(deadline - time.monotonic(), 0.1))
@@ -227,12 +231,12 @@ class Publisher:
                 if not code.retriable() or code.txn_requires_abort():
                     raise
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{failure} within {self.timeout_s:.0f} s: {code.str()}") from error
+                    raise TimeoutError(f"{failure} within {timeout_s:.0f} s: {code.str()}") from error
                 time.sleep(0.1)
 
     def _abort(self, producer: Producer) -> None:
         try:
-            self._persist(producer.abort_transaction, "the transaction could not be aborted")
+            self._persist(producer.abort_transaction, "the transaction could not be aborted", ABORT_S)
         except (KafkaException, TimeoutError):
             # Fenced, or the cluster is away, or a commit is under way: the next `open` ends the transaction.
             self.close()

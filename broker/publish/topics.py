@@ -27,7 +27,7 @@ _COMPACT = {
 class Topics:
     """The topics that exist, with their numbers of partitions; makes those that are missing."""
 
-    def __init__(self, kafka: Mapping[str, Any], outputs: Outputs, timeout_s: float = 30):
+    def __init__(self, kafka: Mapping[str, Any], outputs: Outputs, timeout_s: float):
         self.outputs, self.timeout_s = outputs, timeout_s
         self.admin = AdminClient(client_settings(kafka), logger=LOG)
         self.partitions: dict[str, int] = {}

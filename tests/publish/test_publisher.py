@@ -265,7 +265,6 @@ def test_a_cluster_that_is_not_there_is_an_error_in_one_sentence(topic):
     publisher = Publisher(
         {"bootstrap.servers": "127.0.0.1:9"}, "s", Outputs(prefix=topic), "ztf", timeout_s=1
     )
-    publisher._topics.timeout_s = 1
     with pytest.raises(PublishError, match="stream s cannot publish"):
         publisher.open()
     with pytest.raises(PublishError, match="not open"):
