@@ -15,7 +15,7 @@ from training.simulation.measure import Measured, measure
 from training.simulation.schema import CANDIDATE_FIELDS, FORCED_FIELDS, HISTORY_FIELDS, VERSION, container
 from training.simulation.sky import Image, expose
 from training.simulation.targets import Target, draw, draw_kind
-from training.simulation.visits import Visit
+from training.simulation.visits import PUBLIC, Visit
 
 THRESHOLD = 5.0  # of an alert, in units of the survey's error
 _NAMES = 26**7
@@ -112,6 +112,9 @@ def _alert(
     if abs(measured.flux) < THRESHOLD * measured.error or measured.sumrat < 0.3 or abs(measured.magdiff) > 1:
         return None
 
+    if visit.programid == PUBLIC:  # a public packet tells nothing of a partnership's visits
+        history = [row for row in history if row["programid"] == PUBLIC]
+        forced = [row for row in forced if row["programid"] == PUBLIC]
     candid = _candid(visit, number)
     seen = [h for h in history if h["candid"] is not None]
     candidate = surroundings | visit_columns(visit) | image_columns(rng, visit) | measured.columns

@@ -212,6 +212,13 @@ def test_catalogues_tell_of_the_sources_that_are_in_the_images(alerts, images):
 def test_rights_are_mostly_public(alerts):
     share = np.mean([alert["candidate"]["programid"] == 1 for alert in alerts])
     assert 0.85 < share < 1
+    shared_with_us = [
+        point["programid"]
+        for alert in alerts
+        for point in (alert["prv_candidates"] or []) + (alert["fp_hists"] or [])
+        if alert["candidate"]["programid"] == 1
+    ]
+    assert set(shared_with_us) == {1}, "a public packet tells nothing of a partnership's visits"
 
 
 def test_supernova_types_have_shares():
