@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,14 @@ from rayfinch import deployment, machine
 from rayfinch.checks import guarded
 from rayfinch.cli import app
 from rayfinch.config import Settings, load
+from rayfinch.kafka import topics
 from tests.support.ports import free_port
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Nothing here takes a second to answer."""
+    monkeypatch.setattr(deployment, "topics", partial(topics, timeout_s=1))
 
 
 @pytest.fixture
