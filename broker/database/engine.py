@@ -73,8 +73,8 @@ def upgrade(engine: Engine) -> bool:
             return False
         if current is not None and current not in {r.revision for r in script.walk_revisions()}:
             raise DatabaseError(
-                f"the database {engine.url.render_as_string()} is at revision {current}, which this Rayfinch "
-                "does not know: a newer one has used it. Install that version, or name another database"
+                f"the database {engine.url.render_as_string()} is at revision {current}, which a newer "
+                "Rayfinch made: install that version, or name another database"
             )
         config.attributes["connection"] = db
         command.upgrade(config, "head")
@@ -88,6 +88,7 @@ def _open(url: str) -> Engine:
         raise DatabaseError(f"{url!r} is not a database's URL; try sqlite:///rayfinch.db") from error
     backend = parsed.get_backend_name()
     if backend == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
         # A connection that the server closed overnight is replaced, not an error.
         return create_engine(parsed, pool_pre_ping=True)
     if backend != "sqlite":

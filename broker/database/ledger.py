@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, Select, delete, func, insert, select, update
 
+from broker.database import deadletters
 from broker.database import lease as leases
 from broker.database.lease import Lease, LeaseHeld, LeaseLost
-from broker.database.objects import insert_into, object_rows, upsert
+from broker.database.objects import among, execute_many, insert_into, object_rows, upsert
 from broker.database.tables import batches, dead_letters, events, gaps, offsets, recent_alerts, streams
 from broker.stream.plan import DEAD_LETTERS, DeadLetter, Gap, Plan, Range
 
@@ -26,6 +27,7 @@ __all__ = ["Lease", "LeaseHeld", "LeaseLost", "Ledger"]
 Key = tuple[str, str, int]  # topic, topic_id, partition
 
 THREE_NIGHTS_S = 3 * 86400.0
+BATCHES_KEPT_S = 30 * 86400.0
 _PLACE = ("topic", "topic_id", "partition")
 _LETTER = (*_PLACE, "offset", "reason", "packet", "kafka_timestamp")
 
@@ -92,7 +94,7 @@ class Ledger:
         """What is planned and not done, in order: what a restart finishes first."""
         query = self._batches().where(batches.c.state == "planned").order_by(batches.c.batch)
         with self._read() as db:
-            return [self._plan(row, db) for row in db.execute(query).mappings()]
+            return [self._plan(dict(row), db) for row in db.execute(query).mappings()]
 
     def begin_attempt(self, lease: Lease, batch: int) -> int:
         """Count an attempt at a batch; the first one is 1."""
@@ -153,10 +155,7 @@ class Ledger:
 
     def retry(self, rows: Sequence[int]) -> int:
         """Ask the stream to work on dead letters again; how many of `rows` were dead."""
-        with self.engine.begin() as db:
-            wanted = (dead_letters.c.stream == self.stream) & dead_letters.c.id.in_(list(rows))
-            asked = update(dead_letters).where(wanted & (dead_letters.c.state == "dead"))
-            return db.execute(asked.values(state="retry")).rowcount
+        return deadletters.retry(self.engine, rows, self.stream)
 
     def retries(self) -> list[int]:
         """Rows of dead letters that somebody asked for again and no batch has taken yet."""
@@ -176,13 +175,11 @@ class Ledger:
         """Those of `alert_ids` that a batch of any stream of this survey kept within three nights."""
         if not len(alert_ids):
             return set()
-        known = recent_alerts.c.alert_id.in_(alert_ids.tolist())
+        mine = recent_alerts.c.survey == self.survey
         recent = recent_alerts.c.kept_at > time.time() - within_s
-        query = select(recent_alerts.c.alert_id).where(
-            known & recent & (recent_alerts.c.survey == self.survey)
-        )
         with self._read() as db:
-            return set(db.scalars(query))
+            sent = among(db, recent_alerts.c.alert_id, alert_ids.tolist())
+            return set(db.scalars(select(recent_alerts.c.alert_id).where(mine, recent, sent)))
 
     def commit(self, lease: Lease, plan: Plan, alerts: pa.Table | None, outcome: Mapping[str, Any]) -> None:
         """End a batch, in one transaction: objects, recent ids, offsets, dead letters, the batch itself.
@@ -202,7 +199,8 @@ class Ledger:
                 new = insert_into(db, recent_alerts)
                 ids = [{"survey": self.survey, "alert_id": i, "kept_at": now} for i in kept]
                 again = {"kept_at": new.excluded.kept_at}
-                db.execute(new.on_conflict_do_update(index_elements=["survey", "alert_id"], set_=again), ids)
+                key = ["survey", "alert_id"]
+                execute_many(db, new.on_conflict_do_update(index_elements=key, set_=again), ids)
             old = (recent_alerts.c.survey == self.survey) & (recent_alerts.c.kept_at < now - THREE_NIGHTS_S)
             db.execute(delete(recent_alerts).where(old))
             for r in plan.ranges:
@@ -211,6 +209,9 @@ class Ledger:
                     mine = offsets.c.stream == self.stream
                     db.execute(update(offsets).where(mine, *here).values(committed=r.end))
             self._letters_become(db, "recovered", self._retried(db, plan.batch), only="retrying")
+            if plan.batch % 100 == 0:
+                ancient = (batches.c.stream == self.stream) & (batches.c.done_at < now - BATCHES_KEPT_S)
+                db.execute(delete(batches).where(ancient))
             done = {"state": "done", "outcome": dict(outcome), "done_at": now}
             db.execute(update(batches).where(self._is(plan.batch)).values(**done))
 

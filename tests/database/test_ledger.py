@@ -6,13 +6,12 @@ import multiprocessing
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import select, text
 
 from broker.database.engine import connect
 from broker.database.lease import this_process
@@ -21,23 +20,6 @@ from broker.database.objects import object_rows
 from broker.database.tables import objects
 from broker.packets.schema import SCORES
 from broker.stream.plan import DEAD_LETTERS, DeadLetter, Gap, Range
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'rayfinch.db'}"
-    return request.getfixturevalue("fresh_postgres_url")
-
-
-@pytest.fixture
-def engine(url: str) -> Engine:
-    return connect(url)
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> Ledger:
-    return Ledger(engine, "ztf", "ztf")
 
 
 def alerts(*rows: dict[str, Any]) -> pa.Table:
@@ -263,3 +245,23 @@ def test_one_row_an_object_whatever_the_order_of_its_alerts():
     table = alerts(alert(1, "a", 5.0), alert(2, "b", 1.0), alert(3, "a", 9.0), alert(4, "a", 7.0))
     rows = {r["object_id"]: r for r in object_rows(table)}
     assert {k: (r["n_alerts"], r["last_alert_id"]) for k, r in rows.items()} == {"a": (3, 3), "b": (1, 2)}
+
+
+def test_any_number_of_ids_can_be_asked_for(ledger):
+    lease = ledger.acquire("me:1", 10, False)
+    plan = ledger.plan(lease, [Range("t", "id", 0, 0, 1)], {})
+    ledger.commit(lease, plan, alerts(alert(2**62 + 1)), {})
+    assert ledger.resent(np.arange(2**62 - 50_000, 2**62 + 2)) == {2**62 + 1}
+
+
+def test_batches_are_forgotten_after_a_month_and_numbers_go_on(engine, ledger):
+    lease = ledger.acquire("me:1", 10, False)
+    for i in range(100):
+        plan = ledger.plan(lease, [Range("t", "id", 0, i, i + 1)], {})
+        if plan.batch == 100:
+            with engine.begin() as db:
+                db.execute(text("update batches set done_at = done_at - 31 * 86400 where batch < 50"))
+        ledger.commit(lease, plan, None, {})
+    with engine.connect() as db:
+        assert db.execute(text("select min(batch) from batches")).scalar() == 50
+    assert ledger.plan(lease, [], {}).batch == 101
