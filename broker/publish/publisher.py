@@ -46,7 +46,10 @@ class PublishError(RuntimeError):
 
 
 class Fenced(PublishError):
-    """Another Publisher of the same stream has taken over: this one must stop."""
+    """Another Publisher of the same stream has taken over, or a transaction outlived transaction.timeout.ms.
+
+    The cluster says the same of both. Whoever still holds the stream's lease may `open` again; others must stop.
+    """
 
 
 class Publisher:
@@ -250,5 +253,8 @@ def _translated(error: KafkaException | TimeoutError, what: str) -> PublishError
         return PublishError(f"{what}: {error}")
     code: KafkaError = error.args[0]
     if code.code() in _FENCED:
-        return Fenced(f"{what}: another publisher of this stream has taken over ({code.str()})")
+        return Fenced(
+            f"{what}: another publisher of this stream has taken over, or "
+            f"the transaction outlived transaction.timeout.ms ({code.str()})"
+        )
     return PublishError(f"{what}: {code.str()} ({code.name()})")
