@@ -48,7 +48,7 @@ class PublishError(RuntimeError):
 class Fenced(PublishError):
     """Another Publisher of the same stream has taken over, or a transaction outlived transaction.timeout.ms.
 
-    The cluster says the same of both. Whoever still holds the stream's lease may `open` again; others must stop.
+    The cluster says the same of both: whoever still holds the stream's lease may `open` again.
     """
 
 
