@@ -42,16 +42,17 @@ class Points:
     def where(self, keep: np.ndarray) -> Points:
         """The points for which `keep` (points,) is true, of the same rows (some may become empty)."""
         total = np.concatenate([[0], np.cumsum(keep)])
-        parts = (v[keep] for v in (self.mjd, self.band, self.flux, self.flux_err, self.kind))
-        return Points(*parts, total[self.offsets])
+        return self._chosen(keep, total[self.offsets])
 
     def take(self, rows: np.ndarray) -> Points:
         """The given rows, in the given order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         at = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[rows], lengths)
-        parts = (v[at] for v in (self.mjd, self.band, self.flux, self.flux_err, self.kind))
-        return Points(*parts, offsets)
+        return self._chosen(at, offsets)
+
+    def _chosen(self, at: np.ndarray, offsets: np.ndarray) -> Points:
+        return Points(self.mjd[at], self.band[at], self.flux[at], self.flux_err[at], self.kind[at], offsets)
 
 
 def points(table: pa.Table, most: int) -> Points:
