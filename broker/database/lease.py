@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from broker.database.engine import DatabaseError
 from broker.database.tables import streams
 
 
@@ -41,7 +42,7 @@ def acquire(engine: Engine, stream: str, survey: str, owner: str, ttl_s: float, 
     """Take the stream's lease, which nobody holds or whose holder is dead.
 
     A holder is dead when it did not renew in its time, or at once when it was a process of this machine that
-    is gone. Raises LeaseHeld when somebody is alive and `wait` is false, ValueError where the stream is
+    is gone. Raises LeaseHeld when somebody is alive and `wait` is false, DatabaseError where the stream is
     another survey's.
     """
     while True:
@@ -58,7 +59,7 @@ def acquire(engine: Engine, stream: str, survey: str, owner: str, ttl_s: float, 
                 except IntegrityError:
                     continue  # two drivers at once made the stream's first row, and the other one won
             if row.survey != survey:
-                raise ValueError(
+                raise DatabaseError(
                     f"stream {stream!r} is of survey {row.survey!r} in this database, not {survey!r}: "
                     "give the stream another name"
                 )

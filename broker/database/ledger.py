@@ -189,7 +189,8 @@ class Ledger:
         """
         now = time.time()
         rows = object_rows(alerts) if alerts is not None else []
-        kept = [] if alerts is None else alerts["alert_id"].to_pylist()
+        # Sorted, as the objects are: streams of one survey lock rows in one order, and never deadlock.
+        kept = [] if alerts is None else sorted(alerts["alert_id"].to_pylist())
         with self.engine.begin() as db:
             leases.hold(db, lease)
             if db.execute(select(batches.c.state).where(self._is(plan.batch))).scalar_one() == "done":

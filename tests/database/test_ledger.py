@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import select, text
 
-from broker.database.engine import connect
+from broker.database.engine import DatabaseError, connect
 from broker.database.lease import this_process
 from broker.database.ledger import LeaseHeld, LeaseLost, Ledger
 from broker.database.objects import object_rows
@@ -181,7 +181,7 @@ def test_alarms_are_kept_in_order(ledger):
 
 def test_a_stream_keeps_its_survey(engine, ledger):
     ledger.release(ledger.acquire("me:1", 10, False))
-    with pytest.raises(ValueError, match="of survey 'ztf' in this database, not 'lsst'"):
+    with pytest.raises(DatabaseError, match="of survey 'ztf' in this database, not 'lsst'"):
         Ledger(engine, "ztf", "lsst").acquire("me:1", 10, False)
 
 
