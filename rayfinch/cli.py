@@ -42,6 +42,7 @@ KNOWN_ERRORS = (
     ("broker.packets.survey", "SchemasUnavailable"),
     ("broker.database.engine", "DatabaseError"),
     ("broker.database.lease", "LeaseHeld"),
+    ("broker.database.deadletters", "NoDeadLetter"),
     ("broker.archive.errors", "ArchiveError"),
     ("broker.publish.publisher", "PublishError"),
     ("broker.stream.source", "SourceError"),
