@@ -30,6 +30,7 @@ _GUARD_SIZE = 16
 # Rows a time: bigger batches spend their time growing the buffers of the stamps.
 _BATCH = 128
 _PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
+_MAX_TYPES = 10_000
 _KEPT_LOGICAL_TYPES = frozenset(["timestamp-micros", "timestamp-millis"])
 
 
@@ -75,6 +76,8 @@ def inlined(schema_json: str) -> dict[str, Any]:
     """
     try:
         schema = _Inliner().inline(json.loads(schema_json), "")
+    except PacketError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PacketError(f"its schema cannot be read: {error!r}") from None
     if not isinstance(schema, dict) or schema["type"] != "record":
@@ -110,7 +113,10 @@ class _Inliner:
             self.named[name] = (node, namespace)
             return self.declare(node, namespace)
         if kind == "array":
-            return {"type": "array", "items": self.inline(node["items"], namespace)}
+            items = self.inline(node["items"], namespace)
+            if _no_bytes(items):
+                raise PacketError("its schema has arrays of nothing, of which any packet may hold any number")
+            return {"type": "array", "items": items}
         if kind == "map":
             entry = [{"name": "key", "type": "string"}, {"name": "value", "type": node["values"]}]
             record = {"type": "record", "name": "entry", "fields": entry}
@@ -121,6 +127,8 @@ class _Inliner:
 
     def declare(self, node: dict[str, Any], namespace: str) -> dict[str, Any]:
         self.count += 1
+        if self.count > _MAX_TYPES:
+            raise PacketError(f"its schema unfolds to more than {_MAX_TYPES:,} types")
         name = f"r{self.count}"
         if node["type"] == "fixed":
             return {"type": "fixed", "name": name, "size": node["size"]}
@@ -128,3 +136,12 @@ class _Inliner:
             return {"type": "enum", "name": name, "symbols": node["symbols"]}
         fields = [{"name": f["name"], "type": self.inline(f["type"], namespace)} for f in node["fields"]]
         return {"type": "record", "name": name, "fields": fields}
+
+
+def _no_bytes(node: Any) -> bool:
+    """Whether a value of the (inlined) type may be encoded in no bytes at all."""
+    if node == "null":
+        return True
+    if isinstance(node, dict) and node["type"] == "record":
+        return all(_no_bytes(f["type"]) for f in node["fields"])
+    return isinstance(node, dict) and node["type"] == "fixed" and node["size"] == 0

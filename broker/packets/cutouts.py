@@ -108,7 +108,7 @@ def image(stamp: bytes | memoryview) -> np.ndarray:
 def reference_image(stamp: bytes | memoryview) -> np.ndarray:
     """The same by the standard library's gzip and astropy."""
     stamp = bytes(stamp)
-    raw = _gunzip_slowly(stamp) if stamp.startswith(_GZIP) else stamp
+    raw = _gunzip_slowly(stamp) if stamp.startswith(_GZIP) else _check_plain(stamp)
     return _by_astropy(_capped(raw))
 
 
@@ -118,10 +118,8 @@ def check_stamp(stamp: bytes | memoryview) -> None:
         size = int.from_bytes(stamp[-4:], "little")
         if size > MAX_STAMP:
             raise BadStamp(f"it would inflate to {size:,} bytes, more than the {MAX_STAMP:,} allowed")
-    elif bytes(stamp[:6]) != b"SIMPLE":
-        raise BadStamp(f"neither gzip nor FITS: it starts with {bytes(stamp[:4]).hex(' ')}")
-    elif len(stamp) > MAX_STAMP:
-        raise BadStamp(f"it has {len(stamp):,} bytes, more than the {MAX_STAMP:,} allowed")
+    else:
+        _check_plain(stamp)
 
 
 def stamps(column: pa.ChunkedArray) -> Iterator[memoryview | None]:
@@ -137,14 +135,21 @@ def stamps(column: pa.ChunkedArray) -> Iterator[memoryview | None]:
 
 def _image(stamp: bytes | memoryview, counts: Counter[str]) -> np.ndarray:
     """(height, width), float32 of either byte order."""
-    check_stamp(stamp)
-    raw = _gunzip(stamp) if stamp[:2] == _GZIP else bytes(stamp)
+    raw = _gunzip(stamp) if stamp[:2] == _GZIP else _check_plain(stamp)
     layout = _layout(raw)
     if layout is None or len(raw) < layout[2] + 4 * layout[0] * layout[1]:
         counts["odd_headers"] += 1
         return _by_astropy(raw)
     height, width, at = layout
     return np.frombuffer(raw, ">f4", height * width, at).reshape(height, width)
+
+
+def _check_plain(stamp: bytes | memoryview) -> bytes:
+    if bytes(stamp[:6]) != b"SIMPLE":
+        raise BadStamp(f"neither gzip nor FITS: it starts with {bytes(stamp[:4]).hex(' ')}")
+    if len(stamp) > MAX_STAMP:
+        raise BadStamp(f"it has {len(stamp):,} bytes, more than the {MAX_STAMP:,} allowed")
+    return bytes(stamp)
 
 
 def _gunzip(stamp: bytes | memoryview) -> bytes:

@@ -47,7 +47,8 @@ def check(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
         source = Folder(schemas) if schemas else None
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("reading")
             for report in check_packets(read_packets(paths), source):
                 progress.update(task, description=f"{report.packets:,} packets, {report.decoded:,} decoded")

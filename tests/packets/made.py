@@ -64,7 +64,7 @@ def lsst_schema(folder: Path, schema_id: int) -> dict[str, Any]:
 
 
 def record(schema: Any, nulls: bool = False, **values: Any) -> dict[str, Any]:
-    """A datum of the schema: plausible values of every field, or null wherever null may be; `values` at the top."""
+    """A datum of the schema: plausible values, or null wherever null may be; `values` at the top."""
     named: dict[str, Any] = {}
 
     def fill(node: Any, name: str, namespace: str) -> Any:

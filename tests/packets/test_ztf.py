@@ -64,7 +64,7 @@ def test_times_agree_with_astropy(decoded):
 
 
 def test_history_has_detections_and_limits_in_order_of_time(rows):
-    """The last three of prv_candidates: a limit in r, a detection in g of 15.4542 +- 0.058593, a limit in r."""
+    """The last three of prv_candidates: limit in r, detection in g of 15.4542 +- 0.0586, limit in r."""
     limit, detection, last = rows[697251920015010010]["history"][-3:]
     assert (limit["kind"], limit["band"], limit["flux"]) == ("limit", "r", None)
     assert limit["flux_err"] == pytest.approx(3631e9 * 10 ** (-0.4 * 19.113300323486328) / 5)
