@@ -34,24 +34,19 @@ def check(
 
       rayfinch packets check ztf_public_20181128.tar.gz wire/ --schemas lsst/schemas --json
     """
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from broker.packets.check import Report
     from broker.packets.check import check as check_packets
     from broker.packets.files import NoPackets, read_packets
     from broker.packets.registry import Folder
     from broker.packets.survey import SchemasUnavailable
+    from rayfinch.progress import progress_bar
 
     report = Report()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
         source = Folder(schemas) if schemas else None
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("reading")
+        with progress_bar("packets", None) as show:
             for report in check_packets(read_packets(paths), source):
-                progress.update(task, description=f"{report.packets:,} packets, {report.decoded:,} decoded")
+                show(report.packets)
     except (NoPackets, SchemasUnavailable) as error:
         typer.echo(f"rayfinch packets check: {error}", err=True)
         raise typer.Exit(2) from None
