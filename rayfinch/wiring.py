@@ -73,14 +73,11 @@ def start_ray(settings: Settings) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
-    from broker.stream.run import quiet
-
     address = os.environ.get("RAY_ADDRESS") or settings.ray.address
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         options |= {"num_cpus": settings.ray.num_cpus, "include_dashboard": False}
     ray.init(address=address, ignore_reinit_error=True, **options)
-    quiet()
 
 
 def stream(settings: Settings) -> Stream:
@@ -88,7 +85,6 @@ def stream(settings: Settings) -> Stream:
     from broker.archive.archive import Archive
     from broker.database.engine import connect
     from broker.database.ledger import Ledger
-
     from broker.publish.publisher import Publisher
     from broker.stream.loop import Limits, Stream
     from broker.stream.source import KafkaSource
@@ -112,6 +108,7 @@ def stream(settings: Settings) -> Stream:
             deadline_s=batch.deadline_s,
             in_flight=batch.in_flight,
             lease_ttl_s=settings.lease_ttl_s,
+            compact_every_s=settings.archive.compact_every_s,
             watchdog_s=settings.watchdog_s,
         ),
         start=settings.source.start,

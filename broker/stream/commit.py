@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from broker.publish.encode import encode
 from broker.publish.outputs import Outputs
 from broker.publish.publisher import Publisher
 from broker.stream.failpoint import failpoint
-from broker.stream.plan import DeadLetter, Plan
+from broker.stream.plan import DeadLetter, Gap, Plan
 from broker.stream.run import write
 from broker.stream.work import Result
 
@@ -45,6 +45,7 @@ class Committer:
     publisher: Publisher
     outputs: Outputs
     lease: Lease
+    failed: set[str] = field(default_factory=set)  # models whose failing was told, until they work again
 
     def fence(self) -> None:
         """Raise LeaseLost unless this driver still holds the stream."""
@@ -62,6 +63,7 @@ class Committer:
         failpoint("outcome.before")
         self.ledger.record_outcome(self.lease, plan.batch, outcome, letters, gaps)
         failpoint("outcome.after")
+        self._raise_alarms(gaps, outcome)
         clock.stage("dedupe")
 
         records: list[pa.Table] = []
@@ -113,6 +115,17 @@ class Committer:
             keep &= ~np.isin(every, np.fromiter(seen, np.int64, len(seen)))
         pieces = np.split(keep, np.cumsum([len(i) for i in ids])[:-1]) if ids else []
         return pieces, int(len(every) - keep.sum())
+
+    def _raise_alarms(self, gaps: Sequence[Gap], outcome: dict[str, Any]) -> None:
+        for gap in gaps:
+            what = f"offsets {gap.first} to {gap.end} of {gap.topic}[{gap.partition}] are lost: {gap.reason}"
+            self.ledger.event("gap", what, asdict(gap))
+        for model, tops in outcome["classes"].items():
+            if tops.get("failed") and model not in self.failed:
+                self.failed.add(model)
+                self.ledger.event("model_failed", f"model {model} did not score {tops['failed']} alerts", {})
+            elif not tops.get("failed"):
+                self.failed.discard(model)
 
     def _publish(
         self,

@@ -8,6 +8,7 @@ every restart exercises it.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -28,8 +29,8 @@ from broker.stream.failpoint import failpoint
 from broker.stream.plan import DEAD_LETTERS, Plan, Range
 from broker.stream.planning import choose, due
 from broker.stream.protocols import Models
-from broker.stream.run import run
-from broker.stream.source import KafkaSource, SourceError
+from broker.stream.run import compact, quiet, run
+from broker.stream.source import KafkaSource
 from broker.stream.topics import TopicWatch
 from broker.stream.work import Work
 
@@ -48,6 +49,7 @@ class Limits:
     poll_s: float = 0.05
     lease_ttl_s: float = 10.0
     watchdog_s: float = 20.0
+    compact_every_s: float | None = None
     vanished_s: float = 60.0  # how long a planned topic may be missing before its offsets are given up
 
 
@@ -95,9 +97,12 @@ class Loop:
 
     def run(self, *, wait: bool = True) -> None:
         ledger, limits = self.stream.ledger, self.stream.limits
+        quiet()
         self._lease = ledger.acquire(self.owner, limits.lease_ttl_s, wait)
         keeper = threading.Thread(target=self._keep_lease, daemon=True, name="lease")
         keeper.start()
+        if limits.compact_every_s:
+            threading.Thread(target=self._keep_compact, daemon=True, name="compact").start()
         pause = 0.5
         try:
             while not self.stop.is_set():
@@ -107,10 +112,12 @@ class Loop:
                         pause = 0.5
                         self._flow(committer)
                     break
-                except (LeaseLost, Fenced):
+                except LeaseLost:
                     self._lost.set()
                     raise
                 except Exception as error:
+                    if isinstance(error, Fenced):  # by a successor, or by a transaction that took too long
+                        ledger.check(self._lease)
                     log.warning("the stream stumbled and recovers in %.1f s: %s", pause, _sentence(error))
                     self._alarm("stumbled", _sentence(error))
                     self.stop.wait(pause)
@@ -170,7 +177,8 @@ class Loop:
                     if plan is None:
                         self._rest(pending)
                         continue
-                    running = runners.submit(self._run, self._attempt(plan))
+                    plan = self._attempt(plan)
+                    running = runners.submit(self._run, plan)
                     pending.append(finisher.submit(self._finish, committer, plan, running, broken))
             except BaseException:
                 broken.set()  # batches behind the one that failed must not overtake it
@@ -252,6 +260,14 @@ class Loop:
             except Exception as error:
                 log.warning("the lease could not be renewed: %s", error)
 
+    def _keep_compact(self) -> None:
+        """Compact the archive every so often. It never holds the stream up, and its errors only cost time."""
+        while not self._lost.wait(self.stream.limits.compact_every_s):
+            try:
+                ray.get(compact.remote(self.stream.archive))
+            except Exception as error:
+                log.warning("the archive was not compacted: %s", _sentence(error))
+
     def _alarm(self, kind: str, message: str) -> None:
         try:
             self.stream.ledger.event(kind, message, {})
@@ -275,8 +291,9 @@ class _Opened:
 
 
 def _sentence(error: Exception) -> str:
-    """The last line of what went wrong: Ray wraps a task's error in its whole traceback."""
-    if isinstance(error, SourceError):
-        return str(error)
+    """What went wrong, in a line: Ray wraps a task's error in tracebacks, the first cause first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+    causes = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Unavailable|Expired)\b: ", line)]
+    if len(lines) > 1 and causes:
+        return causes[0]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -49,6 +50,13 @@ def run(work: Work, ranges: Sequence[Range], *, chunk: int) -> list[ray.ObjectRe
         )
     bundles = dataset.iter_internal_ref_bundles()
     return [ref for bundle in bundles for ref in bundle.block_refs]
+
+
+@ray.remote(num_cpus=0, max_calls=1)
+def compact(archive: Archive) -> None:
+    """Merge the archive's small fragments and bring its indices up to date, beside the running stream."""
+    os.nice(10)  # whatever else the machine has to do comes first; the worker is this task's alone
+    archive.compact()
 
 
 @ray.remote(num_cpus=0, max_retries=3)

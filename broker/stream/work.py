@@ -6,6 +6,7 @@ A failure costs the packet or the model, not the block.
 from __future__ import annotations
 
 import json
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -55,8 +56,8 @@ class Result:
         }
         return pa.table(
             {
-                "alerts": pa.array([_to_ipc(self.alerts)], pa.large_binary()),
-                "letters": pa.array([_to_ipc(letters)], pa.large_binary()),
+                "alerts": _to_ipc(self.alerts),
+                "letters": _to_ipc(letters),
                 "notes": [json.dumps(notes)],
             }
         )
@@ -163,11 +164,14 @@ def _with_places(decoded: Decoded, packets: Packets) -> pa.Table:
     return alerts.append_column("kafka_timestamp", timestamps)
 
 
-def _to_ipc(table: pa.Table) -> pa.Buffer:
+def _to_ipc(table: pa.Table) -> pa.LargeBinaryArray:
+    """A table as one value of a column, without a second copy of its bytes."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue()
+    data = sink.getvalue()
+    offsets = pa.py_buffer(struct.pack("=qq", 0, data.size))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
 
 
 def _from_ipc(value: pa.LargeBinaryScalar) -> pa.Table:

@@ -13,20 +13,6 @@ from tests.support.deployment import Deployment
 pytestmark = pytest.mark.crash
 
 
-@pytest.fixture(scope="session")
-def packets(ztf_packets: list[tuple[str, bytes]]) -> list[bytes]:
-    """Real packets, one that is none among them."""
-    return [b for _, b in ztf_packets[:150]] + [b"Obj\x01 not a packet"]
-
-
-@pytest.fixture(scope="session")
-def alert_ids(packets: list[bytes]) -> list[int]:
-    from broker.packets.decode import decode
-    from broker.packets.survey import survey
-
-    return decode(survey("ztf"), packets).alerts["alert_id"].to_pylist()
-
-
 @pytest.fixture
 def deployment(tmp_path: Path, kafka_pair: tuple[str, str], ray_cluster: str, topic: str) -> Deployment:
     source, own = kafka_pair

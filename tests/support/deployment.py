@@ -15,15 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
 from broker.archive.archive import Archive
 from broker.database.engine import connect
 from broker.database.ledger import Ledger
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-
 from broker.publish.encode import encode
 from rayfinch.config import Settings, load
 from rayfinch.wiring import outputs
+from tests.publish.topics import messages
 from tests.support.processes import tail
 
 ROOT = Path(__file__).parents[2]
@@ -158,46 +159,31 @@ class Audit:
         wanted = Counter((r["topic"], r["key"], r["value"]) for r in rows)
         own = (f"{d.name}.schemas", f"{d.name}.batches", f"{d.name}.{d.survey}.deadletters")
         found = Counter(m for m in self.messages if m[0] not in own)
-        assert found == wanted, "the topics do not equal the archive"
+        assert found == wanted, (
+            "the topics do not equal the archive: "
+            f"{sum((wanted - found).values())} records are missing, {sum((found - wanted).values())} too many"
+        )
         assert len(self.in_topic("deadletters")) == dead_letters, "the dead-letter topic"
         with connect(settings.database.url).connect() as db:
             from sqlalchemy import text
 
             objects = db.execute(text("select object_id, n_alerts from objects")).all()
             letters = db.execute(text("select count(*) from dead_letters")).scalar()
-        assert dict(o._tuple() for o in objects) == dict(Counter(self.alerts["object_id"].to_pylist())), (
-            "the database's objects"
-        )
+        counted = Counter(self.alerts["object_id"].to_pylist())
+        assert {o.object_id: o.n_alerts for o in objects} == counted, "the database's objects"
         assert letters == dead_letters, "the dead-letter table"
         assert not d.ledger().open_plans(), "every batch is done"
 
 
 def read_topics(bootstrap: str, prefix: str) -> list[Message]:
     """Every committed message of the topics that begin with `prefix.`"""
-    settings = {"bootstrap.servers": bootstrap, "group.id": f"audit-{prefix}", "enable.partition.eof": True}
-    settings |= {"isolation.level": "read_committed", "auto.offset.reset": "earliest"}
-    consumer = Consumer(settings)
-    places = [
-        TopicPartition(name, p, 0)
-        for name, topic in consumer.list_topics(timeout=20).topics.items()
-        if name.startswith(f"{prefix}.")
-        for p in topic.partitions
+    kafka = {"bootstrap.servers": bootstrap}
+    return [
+        (topic, message.key(), message.value())
+        for topic in AdminClient(kafka).list_topics(timeout=20).topics
+        if topic.startswith(f"{prefix}.")
+        for message in messages(kafka, topic)
     ]
-    consumer.assign(places)
-    open_places = {(p.topic, p.partition) for p in places}
-    found: list[Message] = []
-    end = time.monotonic() + 60
-    while open_places:
-        assert time.monotonic() < end, f"no end in sight of {sorted(open_places)}"
-        message = consumer.poll(1.0)
-        if message is None:
-            continue
-        if message.error() is None:
-            found.append((message.topic(), message.key(), message.value()))
-        elif message.error().code() == KafkaError._PARTITION_EOF:
-            open_places.discard((message.topic(), message.partition()))
-    consumer.close()
-    return found
 
 
 def eventually(what: Callable[[], bool], seconds: float = 60.0, sleep: float = 0.1) -> None:
