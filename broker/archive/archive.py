@@ -16,6 +16,7 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
 from broker.archive import commits, layout, queries, upkeep
@@ -54,7 +55,7 @@ class Archive:
         return f"{self.uri.rstrip('/')}/{self.survey}-schemas.lance"
 
     def keep_schemas(self, schemas: Mapping[str, str]) -> None:
-        """Keep writer schemas (packet_schema -> JSON) that are not kept yet. Two at once may keep one twice."""
+        """Keep writer schemas (packet_schema -> JSON) that are not kept yet."""
         known = set(self._schemas(schemas)) if schemas else set()
         new = [{"name": name, "json": text} for name, text in schemas.items() if name not in known]
         if not new:
@@ -90,7 +91,8 @@ class Archive:
                 if new := layout.lacking(dataset.schema, schema):
                     dataset.add_columns(new)
                 elif wider := layout.widenings(dataset.schema, schema):
-                    dataset.alter_columns(*({"path": path, "data_type": kind} for path, kind in wider))
+                    changes: Any = [{"path": path, "data_type": kind} for path, kind in wider]
+                    dataset.alter_columns(*changes)
                 else:
                     return
             except OSError as error:
@@ -187,17 +189,19 @@ class Archive:
         "mjd > 58450 and source.magpsf < 18". rights: only alerts of one of these. columns: of these alone.
         Raises ArchiveError where there is no archive or `where` cannot be understood.
         """
+        permitted = None if rights is None else sorted(set(rights))
         predicate = queries.both(
+            None if permitted is None else queries.one_of("rights", permitted),
             None if alert_ids is None else queries.one_of("alert_id", alert_ids),
             None if object_id is None else queries.one_of("object_id", [object_id]),
             None if cone is None else queries.cone(*cone),
             where,
-            None if rights is None else queries.one_of("rights", rights),
         )
         dataset = self._open()
         wanted = list(columns) if columns is not None else dataset.schema.names
-        # The edge of a cone is cut by the places themselves
-        read = [*wanted, *(n for n in ("ra", "dec") if n not in wanted)] if cone else wanted
+        checked = {"ra", "dec"} if cone else set()
+        checked |= {"rights"} if permitted is not None else set()
+        read = [*wanted, *sorted(checked - set(wanted))]
         try:
             table = dataset.to_table(columns=read, filter=predicate, limit=None if cone else limit)
         except (ValueError, OSError) as error:
@@ -206,17 +210,21 @@ class Archive:
             raise ArchiveError(
                 f"{where!r} cannot be asked of {self.address}: {_first_line(error)}"
             ) from error
-        if cone:
+        if permitted is not None:
+            # Once more by hand: `where` comes from people, and "1=1) OR (1=1" is but one of its tricks
+            table = table.filter(pc.is_in(table["rights"], pa.array(permitted, pa.string())))
+        if cone:  # whose edge runs through the pixels
             away = queries.separation(table["ra"].to_numpy(), table["dec"].to_numpy(), cone[0], cone[1])
-            table = table.take(np.flatnonzero(away <= cone[2])).slice(0, limit).select(wanted)
-        return table
+            table = table.take(np.flatnonzero(away <= cone[2])).slice(0, limit)
+        return table.select(wanted)
 
     def stats(self) -> dict[str, Any]:
         """What there is and how much room it takes; see upkeep.stats."""
-        return upkeep.stats(self._open(), self.address, self.schemas_address)
+        return upkeep.stats(self._open())
 
     def compact(self) -> dict[str, Any]:
         """Join small fragments, bring the indices up to date, drop what is old; see upkeep.compact."""
+        self._open()
         return upkeep.compact(self.address, self._options())
 
     def _options(self) -> dict[str, str] | None:
@@ -255,7 +263,7 @@ class Archive:
 
 
 def _fragments_of(dataset: lance.LanceDataset, batch: str) -> list[lance.LanceFragment]:
-    """The fragments with a batch's rows, in order: rows lie in commit order, so the newest are asked first."""
+    """The fragments with a batch's rows, in their order; the newest are asked first."""
     predicate = queries.one_of("batch", [batch])
     found: list[lance.LanceFragment] = []
     for fragment in reversed(dataset.get_fragments()):

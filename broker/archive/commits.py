@@ -87,7 +87,7 @@ def append(
     properties: dict[str, str],
     storage_options: dict[str, str] | None,
 ) -> None:
-    """Append fragments to exactly this version of the dataset. Raises Preempted where it is not the newest."""
+    """Append fragments to this version of the dataset. Raises Preempted where rows came after it."""
     _check_fields(dataset, fragments)
     first = max((f.fragment_id for f in dataset.get_fragments()), default=0) + 1
     for i, fragment in enumerate(fragments):

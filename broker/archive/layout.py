@@ -9,6 +9,7 @@ nothing is converted, so nothing is lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,11 +17,13 @@ import pyarrow.compute as pc
 from broker.packets.schema import ALERTS, CUTOUTS, SCORES
 
 # Lance 2.2 is the first format in which a struct takes new fields without rewriting the rows there are.
-FORMAT = "2.2"
+FORMAT: Literal["2.2"] = "2.2"
 BATCH = pa.field("batch", pa.string(), nullable=False)
 COLUMNS = pa.schema([*ALERTS, pa.field("scores", SCORES), BATCH])
 
-_ZSTD = {"lance-encoding:compression": "zstd", "lance-encoding:compression-level": "3"}
+# Measured on real packets, 1,000 of ZTF and 70 of LSST: level 1 writes as small as level 3 does, at 0.11 and
+# 0.32 ms CPU an alert instead of 0.17 and 0.40; unpacked, ZTF's would be 0.80 of the packets instead of 0.74.
+_ZSTD = {"lance-encoding:compression": "zstd", "lance-encoding:compression-level": "1"}
 _COMPRESSION: dict[str, dict[str, str]] = dict.fromkeys((*CUTOUTS, "packet"), _ZSTD)
 
 
