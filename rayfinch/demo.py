@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,16 @@ def replay_all(shows: Sequence[Show], bootstrap: str, rate: float | None, schema
         threading.Thread(target=send, args=(show,), daemon=True).start()
 
 
-def run_all(shows: Sequence[Show], stop: threading.Event, tick: Any) -> None:
+def run_all(
+    shows: Sequence[Show],
+    stop: threading.Event,
+    begin: Callable[[], None],
+    tick: Callable[[], None],
+) -> None:
     """Run every show's stream, side by side, until all that was sent is settled, or `stop`.
 
-    `tick()` is called a few times a second. Failures end up in the shows.
+    `begin()` is called once the streams run; it starts what they are to work on. `tick()` is called a few
+    times a second. Failures end up in the shows.
     """
     from rayfinch.wiring import start
 
@@ -143,6 +150,7 @@ def run_all(shows: Sequence[Show], stop: threading.Event, tick: Any) -> None:
     ]
     for thread in threads:
         thread.start()
+    begin()
     while not stop.is_set() and not all(show.finished for show in shows):
         tick()
         time.sleep(0.2)
@@ -154,12 +162,32 @@ def run_all(shows: Sequence[Show], stop: threading.Event, tick: Any) -> None:
 
 
 def published(show: Show) -> dict[str, int]:
-    """How many records each of our topics holds."""
-    from broker.stream.source import KafkaSource
+    """How many records each of our topics holds, as a consumer finds them."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-    prefix = f"{show.settings.publish.prefix}.{show.settings.survey}."
-    source = KafkaSource(show.settings.publish.kafka, [f"^{prefix.replace('.', chr(92) + '.')}.*"])
-    counts: dict[str, int] = {}
-    for partition in source.partitions():
-        counts[partition.topic] = counts.get(partition.topic, 0) + partition.high
-    return {topic: n for topic, n in sorted(counts.items()) if n}
+    settings = show.settings
+    prefix = f"{settings.publish.prefix}.{settings.survey}."
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.publish.kafka["bootstrap.servers"],
+            "group.id": "rayfinch-demo",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+        }
+    )
+    topics = consumer.list_topics(timeout=10).topics
+    places = [TopicPartition(t, p, 0) for t in topics if t.startswith(prefix) for p in topics[t].partitions]
+    consumer.assign(places)
+    counts: Counter[str] = Counter()
+    left = len(places)
+    while left:
+        messages = consumer.consume(500, timeout=10)
+        if not messages:
+            break  # it has gone silent; what was found is shown
+        for message in messages:
+            if message.error() is None:
+                counts[str(message.topic())] += 1
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                left -= 1
+    consumer.close()
+    return dict(sorted(counts.items()))

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,8 @@ def start_ray(settings: Settings) -> None:
     import ray
 
     address = os.environ.get("RAY_ADDRESS") or settings.ray.address
+    # Lance warns of forks; what Ray forks becomes another program at once.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         options |= {"num_cpus": settings.ray.num_cpus, "include_dashboard": False}

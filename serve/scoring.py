@@ -102,6 +102,7 @@ def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
     Those that a former driver of the same code left running, set up alike, are kept as they are. Raises
     ModelError when a version can't be loaded.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled")
     targets = {application(stream, m.name): m for m in models.values() if not _is_warm(stream, m)}
     if not targets:

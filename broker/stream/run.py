@@ -30,7 +30,9 @@ def quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # failures come as exceptions
+    # Ray 2.60 calls max_retries deprecated, but has no other way to say it for one Dataset.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
 
 
 def run(work: Work, ranges: Sequence[Range], *, chunk: int) -> list[ray.ObjectRef]:
@@ -42,12 +44,9 @@ def run(work: Work, ranges: Sequence[Range], *, chunk: int) -> list[ray.ObjectRe
     if not pieces:
         return []
     blocks = [pa.table({"ranges": [json.dumps([asdict(r) for r in piece])]}) for piece in pieces]
-    with warnings.catch_warnings():
-        # Ray 2.60 calls max_retries deprecated, but has no other way to say it for one Dataset.
-        warnings.simplefilter("ignore")
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, max_retries=RETRIES
-        )
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, max_retries=RETRIES
+    )
     bundles = dataset.iter_internal_ref_bundles()
     return [ref for bundle in bundles for ref in bundle.block_refs]
 

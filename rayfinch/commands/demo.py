@@ -74,9 +74,13 @@ def demo(
     try:
         shows = prepare(found, folder, kafka.bootstrap, schemas)
         with _live(out, shows) as tick:
-            replay_all(shows, kafka.bootstrap, rate or None, schemas)
             try:
-                run_all(shows, stop, tick)
+                run_all(
+                    shows,
+                    stop,
+                    lambda: replay_all(shows, kafka.bootstrap, rate or None, schemas),
+                    tick,
+                )
             except KeyboardInterrupt:
                 stop.set()
         topics = {show.settings.survey: published(show) for show in shows}
