@@ -130,14 +130,12 @@ class Archive:
         for attempt in range(_ATTEMPTS):
             dataset = self._open()
             fence()
-            numbers = commits.highest(dataset)
-            if self._holds(dataset, batch, numbers):
+            if self._holds(dataset, batch):
                 return False
             if not parsed:
                 return True
-            tag = commits.with_batch(numbers or {}, batch)
             try:
-                commits.append(self.address, dataset, parsed, tag, self._options())
+                commits.append(self.address, dataset, parsed, batch, self._options())
                 return True
             except Preempted:
                 _wait(attempt)
@@ -150,16 +148,14 @@ class Archive:
         commits.split(batch)
         if not self._exists(self.address):
             return False
-        dataset = self._open()
-        return self._holds(dataset, batch, commits.highest(dataset))
+        return self._holds(self._open(), batch)
 
-    def _holds(self, dataset: lance.LanceDataset, batch: str, numbers: Mapping[str, int] | None) -> bool:
-        stream, number = commits.split(batch)
-        if numbers is not None and number > numbers.get(stream, -1):
+    def _holds(self, dataset: lance.LanceDataset, batch: str) -> bool:
+        if not commits.record(dataset).may_hold(batch):
             return False
         if batch in commits.recent(dataset, _RECENT):
             return True
-        return bool(_fragments_of(dataset, batch))
+        return dataset.count_rows(queries.one_of("batch", [batch])) > 0
 
     def read_batch(self, batch: str) -> pa.Table:
         """A batch's rows, in the order in which they were written. Raises ArchiveError if it is not there."""
@@ -203,7 +199,12 @@ class Archive:
         checked |= {"rights"} if permitted is not None else set()
         read = [*wanted, *sorted(checked - set(wanted))]
         try:
-            table = dataset.to_table(columns=read, filter=predicate, limit=None if cone else limit)
+            table = dataset.to_table(
+                columns=read,
+                filter=predicate,
+                limit=None if cone else limit,
+                late_materialization=True,  # rows that no index knows yet: 35 ms instead of 380 per 10,000
+            )
         except (ValueError, OSError) as error:
             if where is None:
                 raise

@@ -1,19 +1,22 @@
 """Commits that happen once: strict ones, and a record of which batches there were.
 
-*Strict.* Lance lets two appends that began at the same version both succeed, one after the other. An append
-whose fragments already carry their ids does not: somebody else's append since version V has taken the id
-that V's next fragment would get. Compaction could free that id again, so it only touches fragments of the
-oldest version kept (see upkeep), and a version that was cleaned away cannot be appended to at all.
+*Strict.* Lance lets two appends that began at the same version V both succeed, one after the other. An append
+whose fragments already carry their ids does not, if the ids are taken. So an append takes the first free ids
+after those of the append before it: whoever else appends after V takes the same. Compaction's fragments take
+ids too, and joining fragments frees theirs; so it only joins fragments of the oldest version kept, and none
+with an id above the last append's (see upkeep). An append to a version that was cleaned away fails anyhow.
 
 *Record.* Each append's transaction says its batch, `STREAM/NUMBER`, and the highest number that each stream
-ever committed. Where versions are cleaned away, upkeep puts the highest numbers into the dataset's
-configuration first. So whether a batch is new is known from the newest transactions, not from the rows.
+ever committed. Where versions are cleaned away, upkeep puts the record into the dataset's configuration
+first. So whether a batch is new is known from the newest transactions, not from the rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import lance
@@ -23,7 +26,7 @@ from lance.dataset import LanceOperation, Transaction
 from broker.archive.errors import ArchiveError
 
 BATCH = "rayfinch.batch"
-HIGHEST = "rayfinch.highest"
+RECORD = "rayfinch.record"
 _TWICE = "Fragment ids must be unique"
 _GONE = ("was not found", "Not found")
 
@@ -40,16 +43,49 @@ def split(batch: str) -> tuple[str, int]:
     return stream, int(number)
 
 
-def highest(dataset: lance.LanceDataset) -> dict[str, int] | None:
-    """The highest number that each stream committed; None if that cannot be told."""
+@dataclass(frozen=True)
+class Record:
+    """What was committed so far.
+
+    highest: each stream's highest batch number. last: the id of the last fragment that was appended.
+    """
+
+    highest: Mapping[str, int] = field(default_factory=dict)
+    last: int = 0
+
+    def may_hold(self, batch: str) -> bool:
+        """False if the batch is certainly not there."""
+        stream, number = split(batch)
+        return number <= self.highest.get(stream, -1)
+
+    def after(self, batch: str, last: int) -> Record:
+        """The record once `batch` is committed, with fragments up to the id `last`."""
+        stream, number = split(batch)
+        return Record({**self.highest, stream: max(number, self.highest.get(stream, -1))}, last)
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def record(dataset: lance.LanceDataset) -> Record:
+    """The record up to this version of the dataset: its newest append's."""
     for version in range(dataset.version, 0, -1):
         properties = _properties(dataset, version)
         if properties is None:  # cleaned away, as are all before it
-            kept = dataset.config().get(HIGHEST)
-            return None if kept is None else json.loads(kept)
-        if HIGHEST in properties:
-            return json.loads(properties[HIGHEST])
-    return {}
+            kept = dataset.config().get(RECORD)
+            return _from_rows(dataset) if kept is None else Record(**json.loads(kept))
+        if RECORD in properties:
+            return Record(**json.loads(properties[RECORD]))
+    return Record()
+
+
+def _from_rows(dataset: lance.LanceDataset) -> Record:
+    """The same from the rows, which takes long: versions were cleaned away by other means than upkeep."""
+    made = Record(last=max((f.fragment_id for f in dataset.get_fragments()), default=0))
+    for rows in dataset.to_batches(columns=["batch"]):
+        for batch in rows["batch"].unique().to_pylist():
+            made = made.after(batch, made.last)
+    return made
 
 
 def recent(dataset: lance.LanceDataset, count: int) -> Iterator[str]:
@@ -62,13 +98,6 @@ def recent(dataset: lance.LanceDataset, count: int) -> Iterator[str]:
             yield properties[BATCH]
 
 
-def with_batch(numbers: Mapping[str, int], batch: str) -> dict[str, str]:
-    """The properties of the transaction that appends `batch` after `numbers`, the highest so far."""
-    stream, number = split(batch)
-    after = {**numbers, stream: max(number, numbers.get(stream, -1))}
-    return {BATCH: batch, HIGHEST: json.dumps(after, sort_keys=True)}
-
-
 def _properties(dataset: lance.LanceDataset, version: int) -> dict[str, str] | None:
     """What a version's transaction says of itself; None if the version was cleaned away."""
     try:
@@ -77,6 +106,9 @@ def _properties(dataset: lance.LanceDataset, version: int) -> dict[str, str] | N
         if any(part in str(error) for part in _GONE):
             return None
         raise
+    except TypeError:
+        # pylance 14 cannot say what a compaction did to indices; it is none of our appends, at any rate
+        return {}
     return dict(transaction.transaction_properties or {}) if transaction else {}
 
 
@@ -84,14 +116,17 @@ def append(
     uri: str,
     dataset: lance.LanceDataset,
     fragments: Sequence[lance.FragmentMetadata],
-    properties: dict[str, str],
+    batch: str,
     storage_options: dict[str, str] | None,
 ) -> None:
-    """Append fragments to this version of the dataset. Raises Preempted where rows came after it."""
+    """Append a batch to this version of the dataset. Raises Preempted where rows came after it."""
     _check_fields(dataset, fragments)
-    first = max((f.fragment_id for f in dataset.get_fragments()), default=0) + 1
-    for i, fragment in enumerate(fragments):
-        fragment.id = first + i
+    before = record(dataset)
+    taken = {f.fragment_id for f in dataset.get_fragments()}
+    free = (id for id in itertools.count(before.last + 1) if id not in taken)
+    for fragment in fragments:
+        fragment.id = next(free)
+    properties = {BATCH: batch, RECORD: before.after(batch, fragments[-1].id).dumps()}
     transaction = Transaction(
         dataset.version, LanceOperation.Append(list(fragments)), transaction_properties=properties
     )
@@ -116,6 +151,6 @@ def _check_fields(dataset: lance.LanceDataset, fragments: Sequence[lance.Fragmen
 
 
 def _ids(fields: Any) -> Any:
-    for field in fields:
-        yield field.id()
-        yield from _ids(field.children())
+    for each in fields:
+        yield each.id()
+        yield from _ids(each.children())

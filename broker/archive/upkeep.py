@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,16 +18,20 @@ from broker.packets.schema import CUTOUTS
 INDICES = ("object_id", "alert_id", "hpx29")
 # Versions are kept so long: a driver that slept longer cannot commit any more (see commits).
 KEPT = timedelta(minutes=10)
+# A gigabyte or two: ten million alerts are three hundred fragments.
+FRAGMENT_ROWS = 32_768
 _ATTEMPTS = 5
 _SAMPLE = 500
+# What is told of a step that came between the stream, or another compaction, and can be done again.
+_PASSING = ("onflict", "must be unique", "not found")
 
 
 def compact(address: str, options: dict[str, str] | None, kept: timedelta = KEPT) -> dict[str, Any]:
     """Drop versions older than `kept`, join the small fragments of those before, and index what is new.
 
-    Safe beside writers: only fragments of the oldest version kept are joined, so that a fragment's id shows
-    for as long as a sleeping driver could still take it. Files that no version refers to are removed when
-    they are a week old.
+    Safe beside writers: only fragments of the oldest version kept are joined, up to the last append's, so
+    that an id is not free again while a sleeping driver could still take it (see commits). Files that no
+    version refers to are removed when they are a week old.
     """
 
     def opened() -> lance.LanceDataset:
@@ -36,24 +39,21 @@ def compact(address: str, options: dict[str, str] | None, kept: timedelta = KEPT
 
     dataset = opened()
     before = len(dataset.get_fragments())
-    if (numbers := commits.highest(dataset)) is not None:
-        kept_numbers = json.dumps(numbers, sort_keys=True)
-        if dataset.config().get(commits.HIGHEST) != kept_numbers:
-            _again(lambda: opened().update_config({commits.HIGHEST: kept_numbers}))
-        cleaned = opened().cleanup_old_versions(older_than=kept, error_if_tagged_old_versions=False)
-        removed = cleaned.bytes_removed
-    else:
-        removed = 0
-    oldest = _oldest(opened())
-    _again(lambda: _join(opened(), oldest))
+    record = commits.record(dataset)
+    if dataset.config().get(commits.RECORD) != record.dumps():
+        _again(lambda: opened().update_config({commits.RECORD: record.dumps()}))
+    cleaned = opened().cleanup_old_versions(older_than=kept, error_if_tagged_old_versions=False)
+    joinable = {id for id in _again(lambda: _oldest(opened())) if id <= record.last}
+    # Indices first: Lance does not join fragments that an index knows with others
     for column in INDICES:
         _again(partial(_index, opened, column))
+    _again(lambda: _join(opened(), joinable))
     dataset = opened()
     return {
         "fragments_before": before,
         "fragments": len(dataset.get_fragments()),
         "versions": len(dataset.versions()),
-        "bytes_removed": removed,
+        "bytes_removed": cleaned.bytes_removed,
     }
 
 
@@ -63,8 +63,34 @@ def _oldest(dataset: lance.LanceDataset) -> set[int]:
 
 
 def _join(dataset: lance.LanceDataset, joinable: set[int]) -> None:
-    young = [f.fragment_id for f in dataset.get_fragments() if f.fragment_id not in joinable]
-    dataset.optimize.compact_files(excluded_fragment_ids=young, num_threads=1)
+    fragments = dataset.get_fragments()
+    ids = [f.fragment_id for f in fragments]
+    sizes = [f.metadata.num_rows if f.fragment_id in joinable else None for f in fragments]
+    chosen = worth_joining(sizes)
+    others = [id for at, id in enumerate(ids) if at not in chosen]
+    # Small batches: a row weighs 50 kB and more
+    dataset.optimize.compact_files(
+        target_rows_per_fragment=FRAGMENT_ROWS, excluded_fragment_ids=others, num_threads=1, batch_size=512
+    )
+
+
+def worth_joining(sizes: Sequence[int | None]) -> range:
+    """Which neighbours to join, of fragments of `sizes` rows, oldest first (None: not to be touched).
+
+    The newest ones, and each before them that is at most twice as large as all after it: so every row is
+    written again a few times, as often as the fragments double, and not whenever a few new ones come.
+    """
+    end = len(sizes)
+    while end and sizes[end - 1] is None:
+        end -= 1
+    first, rows = end, 0
+    while first:
+        size = sizes[first - 1]
+        if size is None or size >= FRAGMENT_ROWS or (rows and size > 2 * rows):
+            break
+        rows += size
+        first -= 1
+    return range(first, end)
 
 
 def _index(opened: Callable[[], lance.LanceDataset], column: str) -> None:
@@ -82,7 +108,7 @@ def _again(step: Callable[[], Any]) -> Any:
             return step()
         except OSError as error:
             told = str(error)
-            if attempt + 1 == _ATTEMPTS or not ("onflict" in told or "must be unique" in told):
+            if attempt + 1 == _ATTEMPTS or not any(passing in told for passing in _PASSING):
                 raise
             time.sleep(0.1 * 2**attempt)
 

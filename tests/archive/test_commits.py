@@ -8,9 +8,12 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import lance
 import pyarrow as pa
 import pytest
+from lance.optimize import Compaction
 
 from broker.archive import commits, upkeep
 from broker.archive.archive import Archive
@@ -90,6 +93,48 @@ def test_a_driver_that_slept_after_its_check_cannot_repeat_its_successors_batch(
     assert len(archive.get(where="batch = 's/5'", columns=["alert_id"])) == len(rows)
 
 
+def test_nor_where_a_compaction_failed_and_left_a_gap_of_ids(
+    ztf: Decoded, archive: Archive, keep: Keep
+) -> None:
+    for number in range(1, 7):
+        keep(ztf.alerts.slice(0, 3), f"s/{number}")
+
+    def joined(first: int, last: int) -> tuple[lance.LanceDataset, list[Any]]:
+        dataset = archive._open()
+        others = [n for n in range(1, 7) if not first <= n <= last]
+        options = {"target_rows_per_fragment": 1000, "excluded_fragment_ids": others}
+        return dataset, [task.execute(dataset) for task in Compaction.plan(dataset, options).tasks]
+
+    (one, done), (two, again) = joined(1, 2), joined(1, 2)
+    Compaction.commit(one, done)
+    with pytest.raises(OSError, match="conflict"):
+        Compaction.commit(two, again)  # the id it had reserved stays unused
+    mine, theirs = (archive.write(tagged(ztf.alerts, "s/7")) for _ in range(2))
+    asked = []
+
+    def fence() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            Compaction.commit(*joined(3, 4))
+            assert archive.commit(theirs, "s/7", nothing)
+
+    assert not archive.commit(mine, "s/7", fence)
+    assert len(archive.get(where="batch = 's/7'", columns=["alert_id"])) == len(ztf.alerts)
+
+
+def test_the_record_is_made_of_the_rows_where_others_cleaned_it_away(
+    ztf: Decoded, archive: Archive, keep: Keep
+) -> None:
+    keep(ztf.alerts.slice(0, 3), "s/7")
+    keep(ztf.alerts.slice(3, 3), "t/2")
+    archive._open().update_config({"somebody": "else"})
+    time.sleep(0.01)
+    archive._open().cleanup_old_versions(older_than=timedelta(milliseconds=1))
+    assert [archive.find(b) for b in ("s/7", "t/2", "t/3")] == [True, True, False]
+    keep(ztf.alerts.slice(3, 3), "t/3")
+    assert [archive.find(b) for b in ("s/7", "t/2", "t/3")] == [True, True, True]
+
+
 def _commit_all(uri: str, number: int, rows: pa.Table, start: float) -> None:
     archive = Archive(uri, "ztf")
     batches = [f"s/{n}" for n in range(1, 7)]
@@ -158,9 +203,37 @@ def test_batches_are_known_after_all_versions_are_cleaned_away(
     time.sleep(0.01)
     done = upkeep.compact(archive.address, None, timedelta(milliseconds=1))
     assert done["fragments"] == 1
-    assert commits.highest(archive._open()) == {"s": 4, "t": 9}
+    assert commits.record(archive._open()) == commits.Record({"s": 4, "t": 9}, last=4)
+    upkeep.compact(archive.address, None, timedelta(milliseconds=1))
     assert [archive.find(f"s/{n}") for n in range(1, 6)] == [True, True, False, True, False]
     assert len(archive.read_batch("s/2")) == 3
     keep(ztf.alerts.slice(0, 2), "s/3")  # out of order, and yet known
     assert archive.find("s/3")
     assert not archive.find("u/1")
+
+
+def test_compaction_that_rewrites_indices_hides_no_batch(ztf: Decoded, archive: Archive, keep: Keep) -> None:
+    keep(ztf.alerts.slice(0, 3), "s/1")
+    archive.compact()
+    keep(ztf.alerts.slice(3, 3), "s/2")
+    time.sleep(0.01)
+    upkeep.compact(archive.address, None, timedelta(milliseconds=1))
+    keep(ztf.alerts.slice(6, 3), "s/3")
+    time.sleep(0.01)
+    assert upkeep.compact(archive.address, None, timedelta(milliseconds=1))["fragments"] == 1
+    assert [archive.find(f"s/{n}") for n in range(1, 5)] == [True, True, True, False]
+    assert len(archive.get(alert_ids=ztf.alerts["alert_id"].to_pylist()[:9])) == 9
+
+
+@pytest.mark.parametrize(
+    ("sizes", "joined"),
+    [
+        ([], []),
+        ([1000, 10, 10], [1, 2]),
+        ([1000, 300, 300], [0, 1, 2]),
+        ([40_000, 10, 10, None], [1, 2]),
+        ([10, 10, None, None], [0, 1]),
+    ],
+)
+def test_new_fragments_are_joined_and_large_ones_left(sizes: list[int | None], joined: list[int]) -> None:
+    assert list(upkeep.worth_joining(sizes)) == joined
