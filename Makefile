@@ -4,7 +4,7 @@
 # make lock   renew constraints.txt
 #
 # Each sets up .venv first when it is missing or older than what it installs. Needs Python 3.11 or newer.
-# Without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
+# Without a GPU, a pip that is configured for PyTorch's CPU builds saves gigabytes.
 
 PYTHON ?= python3
 READY := .venv/.ready

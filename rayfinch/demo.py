@@ -142,9 +142,10 @@ def run_all(
         except Exception as error:
             show.failure = f"the stream failed: {error}"
 
-    loops = [
-        start(show.settings, lambda plan, outcome, show=show: show.report.add(outcome)) for show in shows
-    ]
+    def teller(show: Show) -> Callable[[Any, dict[str, Any]], None]:
+        return lambda plan, outcome: show.report.add(outcome)
+
+    loops = [start(show.settings, teller(show)) for show in shows]
     threads = [
         threading.Thread(target=run, args=pair, daemon=True) for pair in zip(shows, loops, strict=True)
     ]
@@ -185,9 +186,10 @@ def published(show: Show) -> dict[str, int]:
         if not messages:
             break  # it has gone silent; what was found is shown
         for message in messages:
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 counts[str(message.topic())] += 1
-            elif message.error().code() == KafkaError._PARTITION_EOF:
+            elif error.code() == KafkaError._PARTITION_EOF:
                 left -= 1
     consumer.close()
     return dict(sorted(counts.items()))

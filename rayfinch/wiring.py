@@ -80,6 +80,8 @@ def start_ray(settings: Settings) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         options |= {"num_cpus": settings.ray.num_cpus, "include_dashboard": False}
+        # Ray ends workers beyond one a CPU when they idle for a second; a new one costs three.
+        os.environ.setdefault("RAY_num_workers_soft_limit", str((os.cpu_count() or 1) + 4))
     ray.init(address=address, ignore_reinit_error=True, **options)
 
 
@@ -120,11 +122,20 @@ def stream(settings: Settings) -> Stream:
 
 def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) -> Loop:
     """Start Ray and the models' replicas, and make the loop. Raises ModelError, ConfigError."""
-    from broker.stream.loop import Loop
+    start_ray(settings)
+    import ray
+
+    from broker.stream.run import warm
     from serve.scoring import deploy
 
-    start_ray(settings)
+    # Workers and replicas start side by side; both import for seconds. One worker more than there are
+    # CPUs: while Datasets have those, batches before them are being written.
+    workers = int(ray.cluster_resources().get("CPU", 1)) + 1
+    warming = [warm.remote(["broker.stream.run", "serve.scorer"]) for _ in range(min(workers, 32))]
     deploy(settings.stream, deployed(settings))
+    from broker.stream.loop import Loop
+
+    ray.get(warming)
     return Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
 
 

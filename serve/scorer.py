@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -109,7 +110,7 @@ class Question:
     model: Pinned
     rows: np.ndarray
     app: str
-    send: Callable[[], DeploymentResponse] | None = None
+    send: Callable[[], Any] | None = None
     reply: DeploymentResponse | None = None
     reason: str = ""
 
@@ -124,8 +125,12 @@ def _ask(stream: str, model: Pinned, alerts: pa.Table) -> Question:
         if len(rows) < len(alerts):
             part = part.take(rows)
         if len(rows):
-            question.send = lambda: _handle(question.app).score.remote(model.version, part)
-            question.reply = question.send()
+
+            def send() -> Any:
+                return _handle(question.app).score.remote(model.version, part)
+
+            question.send = send
+            question.reply = send()
     except Exception as error:
         question.reason = _sentence(error)
     return question
@@ -198,8 +203,8 @@ def _entries(model: Pinned, rows: np.ndarray, answer: pa.Table | str) -> tuple[n
         return rows, pa.array([], SCORES.value_type)
     if isinstance(answer, pa.Table) and len(answer) == n:
         matrix = np.stack([c.to_numpy() for c in answer.columns], axis=1).astype(np.float32)
-        good = np.isfinite(matrix).all(axis=1)
-        reasons = pa.array(np.where(good, None, "the model could not say"), pa.string())
+        good = np.asarray(np.isfinite(matrix).all(axis=1))
+        reasons = pa.array([None if g else "the model could not say" for g in good], pa.string())
         k = len(answer.column_names)
         classes = pa.ListArray.from_arrays(
             pa.array(np.arange(n + 1) * k, pa.int32()), pa.array(answer.column_names * n, pa.string())

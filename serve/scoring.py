@@ -120,7 +120,6 @@ def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
 
 def _bind(model: Deployed) -> Application:
     deployment = serve.deployment(
-        Replica,
         name="replica",
         num_replicas=model.replicas,
         max_ongoing_requests=4,
@@ -130,7 +129,7 @@ def _bind(model: Deployed) -> Application:
         health_check_timeout_s=10,
         graceful_shutdown_timeout_s=2,
         max_constructor_retry_count=2,
-    )
+    )(Replica)
     return deployment.bind(_set_up(model), str(model.folder.resolve()), model.current())
 
 

@@ -67,6 +67,7 @@ class Committer:
         clock.stage("dedupe")
 
         records: list[pa.Table] = []
+        alerts: pa.Table | None = None
         if any(k.any() for k in keep):
             self.archive.keep_schemas(schemas)
             self.archive.prepare(_archived_schema(results, keep))
@@ -74,16 +75,22 @@ class Committer:
             written = ray.get([write.remote(b, k, self.archive, self.outputs, plan.tag) for b, k in pairs])
             clock.stage("write")
             failpoint("archive.before")
-            self.archive.commit([f for fragments, _ in written for f in fragments], plan.tag, self.fence)
+            fragments = [fragment for found, _ in written for fragment in found]
+            if self.archive.commit(fragments, plan.tag, self.fence):
+                records = [table for _, table in written]
+                kept = [
+                    r.alerts.select(SUMMARY).filter(pa.array(k)) for r, k in zip(results, keep, strict=True)
+                ]
+                alerts = pa.concat_tables(kept)
+            else:  # a commit that was believed to have failed: what is published is what is archived
+                alerts, records = self._read_back(plan)
             failpoint("archive.after")
-            records = [table for _, table in written]
         clock.stage("archive")
         self._publish(plan, records, letters, outcome)
         clock.stage("publish")
         outcome["latency_ms"] = _latency(results, keep)
-        kept = [r.alerts.select(SUMMARY).filter(pa.array(k)) for r, k in zip(results, keep, strict=True)]
         outcome["stages_ms"] |= clock.stages
-        self._commit(plan, pa.concat_tables(kept) if kept else None, outcome)
+        self._commit(plan, alerts, outcome)
         return outcome
 
     def recover(self, plan: Plan) -> dict[str, Any] | None:
@@ -94,15 +101,17 @@ class Committer:
         outcome = self.ledger.outcome(plan.batch)
         if outcome is None or not (archived or published):
             return None
-        alerts = self.archive.read_batch(plan.tag) if archived else None
+        alerts, records = self._read_back(plan) if archived else (None, [])
         if not published:
-            records = []
-            if alerts is not None:
-                schemas = self.archive.writer_schemas(set(alerts["packet_schema"].to_pylist()))
-                records = [encode(alerts, schemas, self.outputs)]
             self._publish(plan, records, self.ledger.dead_letters_of(plan.batch), outcome)
-        self._commit(plan, alerts.select(SUMMARY) if alerts is not None else None, outcome)
+        self._commit(plan, alerts, outcome)
         return outcome
+
+    def _read_back(self, plan: Plan) -> tuple[pa.Table, list[pa.Table]]:
+        """What the archive has of a batch: the alerts' summary, and the records to publish."""
+        alerts = self.archive.read_batch(plan.tag)
+        schemas = self.archive.writer_schemas(set(alerts["packet_schema"].to_pylist()))
+        return alerts.select(SUMMARY), [encode(alerts, schemas, self.outputs)]
 
     def _keep(self, results: Sequence[Result]) -> tuple[list[np.ndarray], int]:
         """Which rows are new: the first of each alert_id, unless a batch of the last three nights has it."""

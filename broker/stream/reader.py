@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -34,7 +35,7 @@ class Packets:
 _consumers: dict[tuple[int, tuple[tuple[str, str], ...]], Consumer] = {}
 
 
-def _consumer(kafka: Mapping[str, str]) -> Consumer:
+def _consumer(kafka: Mapping[str, Any]) -> Consumer:
     """One consumer a worker process and cluster: a new one costs a connection and the metadata."""
     key = (os.getpid(), tuple(sorted(kafka.items())))
     if key not in _consumers:
@@ -56,7 +57,7 @@ def _consumer(kafka: Mapping[str, str]) -> Consumer:
     return _consumers[key]
 
 
-def read(kafka: Mapping[str, str], ranges: Sequence[Range], *, timeout_s: float = 30.0) -> Packets:
+def read(kafka: Mapping[str, Any], ranges: Sequence[Range], *, timeout_s: float = 30.0) -> Packets:
     """Read all of `ranges`. Raises SourceError when nothing arrives for `timeout_s` seconds."""
     consumer = _consumer(kafka)
     found = Packets()
@@ -74,20 +75,21 @@ def read(kafka: Mapping[str, str], ranges: Sequence[Range], *, timeout_s: float 
                     f"nothing arrived for {timeout_s:g} s from {r.topic}[{r.partition}] at {r.first}..{r.end}"
                 )
             for message in messages:
-                place = (message.topic(), message.partition())
-                r = open_ranges.get(place)
-                if r is None:
+                # An error that is the whole cluster's has no place.
+                place, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+                if place not in open_ranges:
                     continue
+                r = open_ranges[place]
                 error = message.error()
                 if error is None:
-                    if message.offset() < r.end:
+                    if offset < r.end:
                         found.values.append(message.value() or b"")
-                        found.places.append((r.topic, r.topic_id, r.partition, message.offset()))
+                        found.places.append((r.topic, r.topic_id, r.partition, offset))
                         found.timestamps.append(message.timestamp()[1])
-                    if message.offset() < r.end - 1:
+                    if offset < r.end - 1:
                         continue
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    if message.offset() < r.end:
+                    if offset < r.end:
                         continue
                 elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                     rest = _skip_expired(consumer, r, found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -23,7 +24,7 @@ class KafkaSource:
     themselves. Every method raises SourceError when the cluster can't be reached.
     """
 
-    def __init__(self, kafka: Mapping[str, str], topics: Sequence[str], refresh_s: float = 5.0) -> None:
+    def __init__(self, kafka: Mapping[str, Any], topics: Sequence[str], refresh_s: float = 5.0) -> None:
         self.kafka = dict(kafka)
         self.topics = tuple(topics)
         self.refresh_s = refresh_s

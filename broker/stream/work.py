@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -85,7 +86,7 @@ class Work:
     """
 
     survey: str
-    kafka: Mapping[str, str]
+    kafka: Mapping[str, Any]
     schemas: SchemaSource | None
     scorer: Scorer
     isolate: bool = False

@@ -55,7 +55,12 @@ def stream(
 
     loop = start(load(config), tell)
     if until_idle:
-        threading.Thread(target=lambda: (loop.idle.wait(), loop.stop.set()), daemon=True).start()
+
+        def stop_when_idle() -> None:
+            loop.idle.wait()
+            loop.stop.set()
+
+        threading.Thread(target=stop_when_idle, daemon=True).start()
     with drained_by_signals(loop):
         loop.run(wait=wait)
     if as_json:

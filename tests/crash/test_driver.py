@@ -9,6 +9,7 @@ import pytest
 
 from broker.stream.failpoint import POINTS
 from tests.support.deployment import Deployment
+from tests.support.processes import tail
 
 pytestmark = pytest.mark.crash
 
@@ -19,10 +20,13 @@ def deployment(tmp_path: Path, kafka_pair: tuple[str, str], ray_cluster: str, to
     return Deployment(tmp_path, source, own, topic, ray_cluster, models=("stamps", "lightcurve"))
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_killed_driver_loses_and_doubles_nothing(deployment, packets, alert_ids, point):
-    deployment.send(packets)
-    status = deployment.drive(failpoint=f"{point}:2")
-    assert status == -signal.SIGKILL, f"it should have died at {point}"
+@pytest.mark.timeout(500)
+def test_a_driver_killed_at_each_step_loses_and_doubles_nothing(deployment, packets, alert_ids):
+    """One driver after another dies, each at another step; each begins with what the one before left open."""
+    share = -(-len(packets) // len(POINTS))
+    for i, point in enumerate(POINTS):
+        deployment.send(packets[i * share : (i + 1) * share])
+        status = deployment.drive(failpoint=point)
+        assert status == -signal.SIGKILL, f"it should have died at {point}: {tail(deployment.log)}"
     deployment.finish()
     deployment.audit().assert_exactly_once(alert_ids, dead_letters=1)
