@@ -27,8 +27,7 @@ from broker.packets.survey import PacketError
 
 GUARD = "rayfinch_guard"
 _GUARD_SIZE = 16
-# Rows a time: bigger batches spend their time growing the buffers of the stamps.
-_BATCH = 128
+_MOST_AT_ONCE = 512  # data a container: the reader's offsets into strings and stamps have 32 bits
 _PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
 _MAX_TYPES = 10_000
 _KEPT_LOGICAL_TYPES = frozenset(["timestamp-micros", "timestamp-millis"])
@@ -43,19 +42,33 @@ def decode(schema_json: str, bodies: Sequence[bytes]) -> pl.DataFrame:
 
     Raises PacketError (Misaligned, or what the reader says) if any of them cannot be decoded.
     """
+    if len(bodies) > _MOST_AT_ONCE:
+        pieces = [bodies[at : at + _MOST_AT_ONCE] for at in range(0, len(bodies), _MOST_AT_ONCE)]
+        return pl.concat([decode(schema_json, piece) for piece in pieces])
     secret = os.urandom(_GUARD_SIZE - 8)
     guards = [secret + i.to_bytes(8, "big") for i in range(len(bodies))]
-    pieces = [piece for pair in zip(bodies, guards, strict=True) for piece in pair]
-    joined = container.join(guarded_schema(schema_json), pieces, len(bodies))
-    try:
-        source = AvroSource([lambda: io.BytesIO(joined)], False, False)
-        batches = [pa.record_batch(batch) for batch in source.batch_iter(_BATCH, None)]
-        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
-    except Exception as error:  # the reader's own errors have no common class
-        raise PacketError(f"cannot be decoded with its schema: {error}") from None
+    guarded = [piece for pair in zip(bodies, guards, strict=True) for piece in pair]
+    frame = _read(container.join(guarded_schema(schema_json), guarded, len(bodies)), len(bodies))
     if frame.height != len(bodies) or frame[GUARD].to_list() != guards:
         raise Misaligned("the datum does not follow its schema: it ends elsewhere")
     return frame.drop(GUARD)
+
+
+def _read(joined: bytes, count: int) -> pl.DataFrame:
+    """The one batch of all `count` rows. Raises PacketError.
+
+    The reader never returns from a block that holds more bytes than its data need. So it is asked for
+    exactly as many rows as there are, returns when it has them, and is not asked again.
+    """
+    try:
+        batches = AvroSource([lambda: io.BytesIO(joined)], False, False).batch_iter(count, None)
+        return pl.DataFrame(pl.from_arrow(pa.record_batch(next(iter(batches)))))
+    except Exception as error:  # the reader's own errors have no common class
+        raise PacketError(f"cannot be decoded with its schema: {error}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, which every extension makes a class of its own
+            raise
+        raise PacketError(f"cannot be decoded with its schema: the reader panicked: {error}") from None
 
 
 @lru_cache(maxsize=64)
