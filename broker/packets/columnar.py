@@ -65,10 +65,6 @@ def _read(joined: bytes, count: int) -> pl.DataFrame:
         return pl.DataFrame(pl.from_arrow(pa.record_batch(next(iter(batches)))))
     except Exception as error:  # the reader's own errors have no common class
         raise PacketError(f"cannot be decoded with its schema: {error}") from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # Rust's, which every extension makes a class of its own
-            raise
-        raise PacketError(f"cannot be decoded with its schema: the reader panicked: {error}") from None
 
 
 @lru_cache(maxsize=64)
@@ -148,6 +144,8 @@ class _Inliner:
         if node["type"] == "enum":
             return {"type": "enum", "name": name, "symbols": node["symbols"]}
         fields = [{"name": f["name"], "type": self.inline(f["type"], namespace)} for f in node["fields"]]
+        if len({f["name"] for f in fields}) < len(fields):
+            raise PacketError("its schema has two fields of the same name in a record")
         return {"type": "record", "name": name, "fields": fields}
 
 

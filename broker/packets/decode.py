@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from broker.packets import columnar, reference
 from broker.packets.cutouts import CUTOUT_COLUMNS, BadStamp, check_stamp, cut_all, stamps
+from broker.packets.panics import told_panics
 from broker.packets.rows import alert_rows
 from broker.packets.schema import ALERTS, CUTOUTS
 from broker.packets.slim import cut_out, put_back, slim
@@ -130,7 +131,7 @@ class _Work:
         """By columns; if that fails, in halves, so that one bad packet costs little; at last one by one."""
         for without_stamps in (True, False):
             try:
-                with watchdog(self.watchdog_s):
+                with watchdog(self.watchdog_s), told_panics():
                     rows = self._rows_by_columns(schema, indices, without_stamps)
             except UnsuitedSchema as error:
                 self.reasons.update((i, str(error)) for i in indices)
@@ -162,7 +163,7 @@ class _Work:
             self.counts["slow_packets"] += 1
             body = self.data[i].body
             try:
-                with watchdog(self.watchdog_s):
+                with watchdog(self.watchdog_s), told_panics():
                     frame = reference.frame(schema.json, [reference.read_datum(schema.json, body)])
                     rows = self._rows(schema, frame, [body])
             except PacketError as error:

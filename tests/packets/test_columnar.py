@@ -6,6 +6,7 @@ import pytest
 
 from broker.packets import columnar
 from broker.packets.columnar import Misaligned
+from broker.packets.panics import told_panics
 from broker.packets.survey import PacketError, survey
 
 pytestmark = pytest.mark.timeout(30)  # a reader that hangs does so for ever
@@ -37,3 +38,17 @@ def test_a_body_that_ends_early_is_an_error_and_no_endless_loop(data, left_over)
 def test_a_body_that_is_no_datum_is_an_error(body):
     with pytest.raises(PacketError):
         columnar.decode(SCHEMA, [b"\x02", body, b"\x04"])
+
+
+def test_a_schema_with_a_name_twice_is_refused():
+    twice = '{"type": "record", "name": "r", "fields": [{"name": "a", "type": "long"}, {"name": "a", "type": "int"}]}'
+    with pytest.raises(PacketError, match="two fields of the same name"):
+        columnar.inlined(twice)
+
+
+def test_a_panic_of_native_code_is_the_packets_fault():
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(PacketError, match="panicked: no way"), told_panics():
+        raise panic("no way")
+    with pytest.raises(KeyboardInterrupt), told_panics():
+        raise KeyboardInterrupt
