@@ -29,6 +29,7 @@ COMMANDS = (
     "deadletters",
     "database",
     "train",
+    "bench",
 )
 
 # What a user's input or surroundings can be guilty of: told in one line, without a traceback. By name,
@@ -37,6 +38,8 @@ KNOWN_ERRORS = (
     ("rayfinch.problems", "ConfigError"),
     ("rayfinch.embedded", "EmbeddedKafkaError"),
     ("rayfinch.replay", "ReplayError"),
+    ("rayfinch.bench.kafka", "KafkaScriptError"),
+    ("rayfinch.bench.driver", "StreamFailed"),
     ("broker.packets.survey", "PacketError"),
     ("broker.packets.schema", "SchemaMismatch"),
     ("broker.packets.survey", "SchemasUnavailable"),

@@ -1,0 +1,153 @@
+"""What a stream has kept: its `all` topics, its archive and its database, read from outside."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Set
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from broker.archive.archive import Archive
+from broker.database.engine import connect, reading
+from broker.packets.schema import CUTOUTS, PUBLIC
+from broker.publish.reader import Schemas
+from rayfinch.bench.judge import Held, faults, objects_faults
+from rayfinch.bench.watch import Place, place
+from rayfinch.config import Settings
+
+# The fields of an output packet that the judge reads, in the order in which they are looked for.
+IDS = {"ztf": ("candid", "alert_id"), "lsst": ("diaSourceId", "alert_id")}
+SCORES = "rayfinch_scores"
+SILENCE_S = 30.0
+
+
+def judge(settings: Settings, sent: Set[int]) -> tuple[list[str], dict[Place, int]]:
+    """What is wrong with what the stream has kept of `sent`; and where in the topics each alert is."""
+    topics, places = _topics(settings)
+    archive, eligible, per_object = _archive(settings)
+    database, counts = _database(settings)
+    found = faults(sent, (topics, archive, database), eligible) + objects_faults(counts, per_object)
+    return found, places
+
+
+def all_topics(settings: Settings) -> list[str]:
+    """The topics of every alert: the public's, and the restricted one."""
+    from rayfinch.wiring import outputs
+
+    rules = outputs(settings)
+    return [rules.all_topic(settings.survey, rights) for rights in (PUBLIC, "restricted")]
+
+
+def _topics(settings: Settings) -> tuple[Held, dict[Place, int]]:
+    kafka, publish = settings.publish.kafka, settings.publish
+    schemas = Schemas(kafka, publish.prefix)
+    readers: dict[str, tuple[Any, Any, str]] = {}
+    ids: list[int] = []
+    places: dict[Place, int] = {}
+    scored: dict[str, set[int]] = {}
+    for message in _messages(str(kafka["bootstrap.servers"]), all_topics(settings)):
+        schema = dict(message.headers() or [])["schema"]
+        assert isinstance(schema, bytes)
+        if schema.decode() not in readers:
+            readers[schema.decode()] = _reader(schemas[schema.decode()], settings.survey)
+        writer, wanted, id_field = readers[schema.decode()]
+        alert: Any = fastavro.schemaless_reader(io.BytesIO(message.value() or b""), writer, wanted)
+        ids.append(alert[id_field])
+        places[place(message)] = ids[-1]
+        for score in alert[SCORES]:
+            if score["top_class"] is not None:
+                scored.setdefault(score["model"], set()).add(ids[-1])
+    return Held("the topic `all`", ids, scored), places
+
+
+def _reader(writer: Any, survey: str) -> tuple[Any, Any, str]:
+    """A writer schema, the part of it that the judge reads, and the name of the alert id in it."""
+    fields = {f["name"]: f for f in writer["fields"]}
+    id_field = next(name for name in IDS.get(survey, ("alert_id",)) if name in fields)
+    part = {"type": "record", "name": writer["name"], "fields": [fields[id_field], fields[SCORES]]}
+    return writer, fastavro.parse_schema(part), id_field
+
+
+def _messages(bootstrap: str, topics: list[str]) -> Iterator[Message]:
+    """Every committed message of `topics` up to now."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "bench-judge",  # never joined
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": 16 << 20,
+        }
+    )
+    known = consumer.list_topics(timeout=20).topics
+    left = {(t, p) for t in topics if t in known for p in known[t].partitions}
+    consumer.assign([TopicPartition(t, p, 0) for t, p in left])
+    try:
+        while left:
+            message = consumer.poll(SILENCE_S)
+            if message is None:
+                raise TimeoutError(f"{bootstrap} went silent with {len(left)} partitions of {topics} unread")
+            if (error := message.error()) is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                left.discard((str(message.topic()), int(message.partition() or 0)))
+    finally:
+        consumer.close()
+
+
+def _archive(settings: Settings) -> tuple[Held, dict[str, set[int]], Counter[str]]:
+    """What is in the archive, which ids each model has to score, and the alerts of each object."""
+    from models.manifest import read_manifest
+    from rayfinch.wiring import deployed
+    from serve.scorer import eligible
+
+    archive = Archive(settings.archive.uri, settings.survey)
+    models = deployed(settings)
+    rules = {name: read_manifest(m.folder / m.current()).precondition for name, m in models.items()}
+    columns = ["alert_id", "object_id", "scores"]
+    if any(rule.strip().lower() != "true" for rule in rules.values()):
+        # A precondition may ask for any column; the packets' bytes are not among what it asks for.
+        columns = [c for c in archive.get(limit=1).column_names if c not in ("packet", *CUTOUTS)]
+    alerts = archive.get(columns=columns)
+    ids = alerts["alert_id"].to_numpy()
+    due = {name: set(ids[eligible(alerts, rule)].tolist()) for name, rule in rules.items()}
+    held = Held("the archive", ids.tolist(), _scored(alerts))
+    return held, due, Counter(alerts["object_id"].to_pylist())
+
+
+def _scored(alerts: pa.Table) -> dict[str, set[int]]:
+    """By model, the ids of alerts with its probabilities."""
+    scored: dict[str, set[int]] = {}
+    for batch in alerts.to_batches():
+        scores = batch.column("scores")
+        ids = batch.column("alert_id").to_numpy()[scores.value_parent_indices().to_numpy()]
+        entries = scores.flatten()
+        models = np.asarray(entries.field("model").to_pylist())
+        said = entries.field("probabilities").is_valid().to_numpy(zero_copy_only=False)
+        for model in np.unique(models):
+            scored.setdefault(str(model), set()).update(ids[said & (models == model)].tolist())
+    return scored
+
+
+def _database(settings: Settings) -> tuple[Held, dict[str, int]]:
+    """The alerts that the database remembers, and its number of alerts of each object."""
+    from sqlalchemy import select
+
+    from broker.database.tables import objects, recent_alerts
+
+    with reading(connect(settings.database.url, migrate=False)) as db:
+        ids = db.execute(
+            select(recent_alerts.c.alert_id).where(recent_alerts.c.survey == settings.survey)
+        ).scalars()
+        held = Held("the database", list(ids))
+        counted = db.execute(
+            select(objects.c.object_id, objects.c.n_alerts).where(objects.c.survey == settings.survey)
+        )
+        return held, {row.object_id: row.n_alerts for row in counted}

@@ -1,0 +1,154 @@
+"""`rayfinch bench`: measure this installation on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Measure a stream on this machine, and judge what it kept.")
+
+
+@app.callback()
+def bench() -> None:
+    """Measure on this machine what Rayfinch promises."""
+
+
+@app.command()
+def stream(
+    more: Annotated[list[Path] | None, typer.Argument(help="More paths for --packets.")] = None,
+    packets: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH...", help="Packets of one survey: files, folders, tarballs. Default: simulated."
+        ),
+    ] = None,
+    alerts: Annotated[int, typer.Option(help="How many alerts are measured.", min=1)] = 4000,
+    rate: Annotated[
+        str, typer.Option(help="Alerts a second; max: all are there when the clock starts.")
+    ] = "max",
+    burst: Annotated[
+        int | None,
+        typer.Option(help="So many alerts at one instant, and how long each waits; not with --rate.", min=1),
+    ] = None,
+    warm_up: Annotated[
+        int | None,
+        typer.Option(
+            help="Alerts before those that count. Default: two batches, at most half of --alerts.", min=1
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="A Kafka that runs. Default: one is started, and ends with the run.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A configuration, whose places are replaced. Default: the survey's shipped one."),
+    ] = None,
+    schemas: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of ID.avsc for LSST's wire packets. Default: `schemas` beside the packets."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where archive, database and logs go, and stay. Default: a temporary folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")] = False,
+) -> None:
+    """Run the stream of `rayfinch stream` on fresh alerts; measure rate, CPU, latency, memory; judge it.
+
+    Exit status 1, and what is wrong on standard error, unless the `all` topics, the archive and the database
+    hold exactly what was sent, each alert with every model's score. docs/benchmarks.md defines the figures.
+
+    Examples:
+
+      rayfinch bench stream
+
+      rayfinch bench stream --packets ztf_public_20181128.tar.gz --alerts 20000 --rate max --json
+    """
+    from broker.packets.files import NoPackets
+    from rayfinch.bench.kafka import opened
+    from rayfinch.bench.stream import Asked, run
+    from rayfinch.config import load, shipped
+
+    if burst is not None and rate != "max":
+        raise typer.BadParameter("give --rate or --burst, not both")
+    paths = [*(packets or []), *(more or [])]
+    try:
+        sample = _sample(paths, schemas, alerts)
+    except NoPackets as error:
+        raise typer.BadParameter(str(error), param_hint="--packets") from error
+    config = config or shipped(sample.survey)
+    if (of := load(config).survey) != sample.survey:
+        raise typer.BadParameter(f"{config} is a stream of {of}, the packets are of {sample.survey}")
+    asked = Asked(burst or alerts, _rate(rate), warm_up, watched=rate != "max" or burst is not None)
+    folder = data or Path(tempfile.mkdtemp(prefix="rayfinch-bench-"))
+    try:
+        with opened(folder / "kafka", bootstrap) as kafka:
+            _tell(f"Kafka: {kafka.what}")
+            figures, wrong = run(asked, sample, kafka, config, folder, _tell)
+    finally:
+        if data is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    for fault in wrong:
+        _tell(f"WRONG: {fault}")
+    _print(figures, exact=not wrong, as_json=as_json)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _rate(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 < rate < float("inf"):
+        raise typer.BadParameter(f"--rate {text} is neither a number above 0 nor max")
+    return rate
+
+
+def _sample(paths: list[Path], schemas: Path | None, alerts: int) -> Any:
+    from rayfinch.bench.sample import sample
+    from rayfinch.demo import schemas_beside
+
+    if paths:
+        from broker.packets.files import read_packets
+
+        found = sample(list(read_packets(paths)), schemas or schemas_beside(paths))
+    else:
+        from training.simulation import packets
+
+        simulated = enumerate(packets(min(alerts, 1000), 1))
+        found = sample([(str(i), s.packet) for i, s in simulated], None)
+    left_out = f" ({found.left_out} are left out: undecodable, or twice there)" if found.left_out else ""
+    _tell(f"{len(found.packets)} different packets of {found.survey}{left_out}")
+    return found
+
+
+def _print(figures: dict[str, Any], *, exact: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**_rounded(figures), "exact": exact}))
+        return
+    for name, value in _rounded(figures).items():
+        print(f"{name:>24}  {value}")
+    print(f"{'exact':>24}  {'yes' if exact else 'NO'}")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) and abs(value) < 1e4 else value
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
