@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.deployment import Deployment, eventually, kill
+from tests.support.deployment import Deployment, eventually, kill, ray_processes
 from tests.support.kafka import KafkaServer
 from tests.support.processes import tail
 
@@ -66,21 +66,11 @@ def trickle(deployment: Deployment, packets: list[bytes]) -> None:
         time.sleep(0.2)
 
 
-def processes(title: str) -> list[psutil.Process]:
-    """Ray's processes with this in their title."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if line.startswith("ray::") and title in line:
-            found.append(process)
-    return found
-
-
 def test_a_killed_task_is_run_again(deployment, packets, alert_ids):
     def fire() -> None:
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            for process in processes("MapBatches(Work)"):
+            for process in ray_processes("MapBatches(Work)"):
                 process.kill()
                 return
             time.sleep(0.002)
@@ -92,7 +82,7 @@ def test_a_killed_task_is_run_again(deployment, packets, alert_ids):
 
 def test_a_killed_model_replica_comes_back_and_its_scores_with_it(deployment, packets, alert_ids):
     def fire() -> None:
-        replicas = processes("ServeReplica:stream-crash-stamps")
+        replicas = ray_processes("ServeReplica:stream-crash-stamps")
         assert replicas
         for process in replicas:
             process.kill()
@@ -111,7 +101,7 @@ def test_a_stalled_model_costs_its_own_scores_and_says_so(deployment, packets, a
     stalled: list[psutil.Process] = []
 
     def fire() -> None:
-        for process in processes("ServeReplica:stream-crash-stamps"):
+        for process in ray_processes("ServeReplica:stream-crash-stamps"):
             process.send_signal(signal.SIGSTOP)
             stalled.append(process)
         assert stalled

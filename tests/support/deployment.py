@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import yaml
 from confluent_kafka import Producer
@@ -197,3 +198,13 @@ def eventually(what: Callable[[], bool], seconds: float = 60.0, sleep: float = 0
 def kill(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait(10)
+
+
+def ray_processes(title: str) -> list[psutil.Process]:
+    """Ray's processes with this in their title."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if line.startswith("ray::") and title in line:
+            found.append(process)
+    return found
