@@ -6,6 +6,7 @@ They are the stream's own: services that answer the public have others, and neve
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 from ray import serve
+from ray.exceptions import ActorAlreadyExistsError
 from ray.serve import Application
 from ray.serve.api import RunTarget
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
 from models.contract import Model, ModelError, open_model
 
@@ -103,7 +105,7 @@ def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
     ModelError when a version can't be loaded.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="Disabled")
+    _start()
     targets = {application(stream, m.name): m for m in models.values() if not _is_warm(stream, m)}
     if not targets:
         return
@@ -112,10 +114,22 @@ def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
     except RuntimeError as error:
         found = serve.status().applications
         broken = [app for app in targets if app in found and found[app].status != ApplicationStatus.RUNNING]
-        reasons = "; ".join(f"{targets[app].name}: {_last_line(found[app].message)}" for app in broken)
+        reasons = "; ".join(f"{targets[app].name}: {_reason(found[app])}" for app in broken)
         for app in broken:
             serve.delete(app, _blocking=False)
         raise ModelError(f"models do not start: {reasons or _last_line(str(error))}") from error
+
+
+def _start() -> None:
+    """Start Serve where it doesn't run yet, in one go with other streams that start on the same cluster."""
+    for left in reversed(range(5)):
+        try:
+            serve.start(proxy_location="Disabled")
+            return
+        except (ActorAlreadyExistsError, ValueError):  # another driver was faster: now it is there
+            if not left:
+                raise
+            time.sleep(0.5)
 
 
 def _bind(model: Deployed) -> Application:
@@ -150,6 +164,12 @@ def _is_warm(stream: str, model: Deployed) -> bool:
     except Exception as error:  # whatever it is that ails them, they are deployed anew
         log.info("the replicas of %s are deployed anew: %s", app, error)
         return False
+
+
+def _reason(application: ApplicationStatusOverview) -> str:
+    """Why it doesn't run: its deployment knows more than it does itself."""
+    causes = [d.message for d in application.deployments.values() if d.message.strip()]
+    return _last_line(causes[-1] if causes else application.message)
 
 
 def _last_line(text: str) -> str:
