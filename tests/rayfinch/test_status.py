@@ -24,14 +24,14 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A deployment whose source nobody serves."""
-    nobody = {"bootstrap.servers": f"127.0.0.1:{free_port()}"}
+def config(tmp_path: Path, kafka: str, topic: str) -> Path:
+    """A deployment whose topic is not there (any more)."""
+    servers = {"bootstrap.servers": kafka}
     document = {
         "stream": "ztf",
         "survey": "ztf",
-        "source": {"kafka": nobody, "topics": ["t"]},
-        "publish": {"kafka": nobody},
+        "source": {"kafka": servers, "topics": [topic]},
+        "publish": {"kafka": servers},
         "archive": {"uri": str(tmp_path / "archive")},
         "database": {"url": f"sqlite:///{tmp_path / 'rayfinch.db'}"},
     }
@@ -81,6 +81,9 @@ def test_json_tells_everything_in_one_document(ledger, config):
 
 
 def test_a_source_that_does_not_answer_is_said_in_a_line(ledger, config):
+    document = yaml.safe_load(config.read_text())
+    document["source"]["kafka"]["bootstrap.servers"] = f"127.0.0.1:{free_port()}"
+    config.write_text(yaml.safe_dump(document))
     shown = run("status", str(config))
     assert shown.exit_code == 0, shown.output
     assert "does not answer" in shown.stdout
