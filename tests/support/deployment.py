@@ -168,8 +168,12 @@ class Audit:
         with connect(settings.database.url).connect() as db:
             from sqlalchemy import text
 
-            objects = db.execute(text("select object_id, n_alerts from objects")).all()
-            letters = db.execute(text("select count(*) from dead_letters")).scalar()
+            # Of this stream alone: others may share the database.
+            mine = {"survey": d.survey, "stream": d.stream}
+            of_survey = "select object_id, n_alerts from objects where survey = :survey"
+            objects = db.execute(text(of_survey), mine).all()
+            of_stream = "select count(*) from dead_letters where stream = :stream"
+            letters = db.execute(text(of_stream), mine).scalar()
         counted = Counter(self.alerts["object_id"].to_pylist())
         assert {o.object_id: o.n_alerts for o in objects} == counted, "the database's objects"
         assert letters == dead_letters, "the dead-letter table"
