@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayfinch.config import Rule, Settings
+from rayfinch.problems import ConfigError, Problem
 
 if TYPE_CHECKING:
     from broker.packets.survey import SchemaSource
@@ -120,8 +121,27 @@ def stream(settings: Settings) -> Stream:
     )
 
 
+def refuse_passing_places(settings: Settings, here: Path) -> None:
+    """Raise ConfigError where data would go into a Ray job's copy of the checkout."""
+    if "working_dir_files" not in here.parts:
+        return
+    database = settings.database.url.removeprefix("sqlite:///")
+    kept = {"archive.uri": settings.archive.uri, "database.url": database}
+    problems = [
+        Problem(
+            key,
+            f"{place} is in the job's own copy of the checkout, which goes with it: make it absolute",
+        )
+        for key, place in kept.items()
+        if "://" not in place and not Path(place).is_absolute()
+    ]
+    if problems:
+        raise ConfigError(settings.stream, problems)
+
+
 def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) -> Loop:
     """Start Ray and the models' replicas, and make the loop. Raises ModelError, ConfigError."""
+    refuse_passing_places(settings, Path.cwd())
     start_ray(settings)
     import ray
 

@@ -28,7 +28,7 @@ class KafkaSource:
         self.kafka = dict(kafka)
         self.topics = tuple(topics)
         self.refresh_s = refresh_s
-        self._admin = AdminClient(self.kafka)
+        self._admin = AdminClient(dict(self.kafka))
         self._ids: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._refreshed = -float("inf")
