@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import psutil
@@ -43,19 +42,20 @@ def role(command: str, *, root: bool = False) -> str:
 
 @dataclass
 class Meter:
-    """Watches the process `root` and all below it, in a thread, from `start` to `stop`.
+    """Watches a process and all below it, in a thread, from `start` to `stop`.
 
     CPU of a process that has ended counts as it was last seen, at most a quarter of a second before.
     """
 
-    root: int
     pss_mb: list[tuple[float, float]] = field(default_factory=list)  # time.monotonic(), sum over processes
+    _root: int = 0
     _seen: dict[tuple[int, float], tuple[str, float]] = field(default_factory=dict)
     _processes: dict[tuple[int, float], psutil.Process] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self) -> None:
+    def start(self, root: int) -> None:
+        self._root = root
         threading.Thread(target=self._watch, daemon=True, name="meter").start()
 
     def stop(self) -> None:
@@ -82,7 +82,7 @@ class Meter:
 
     def _look(self) -> None:
         try:
-            tree = [psutil.Process(self.root)]
+            tree = [psutil.Process(self._root)]
             tree += tree[0].children(recursive=True)
         except psutil.NoSuchProcess:
             tree = []
@@ -95,7 +95,7 @@ class Meter:
                 times = process.cpu_times()
                 what = self._seen[key][0] if key in self._seen else "other"
                 if what in ("other", "workers"):  # a worker becomes a replica once it is told to
-                    what = role(" ".join(process.cmdline()), root=process.pid == self.root)
+                    what = role(" ".join(process.cmdline()), root=process.pid == self._root)
                 self._seen[key] = (what, times.user + times.system)
             except psutil.Error:
                 continue
@@ -109,12 +109,6 @@ def cpu_s(pid: int | None) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return times.user + times.system if times else 0.0
-
-
-def middle(values: Iterable[float]) -> float | None:
-    """The median, or None of nothing."""
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2] if ordered else None
 
 
 def _pss(process: psutil.Process) -> float:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ class StreamFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that was committed: when we were told (time.monotonic()), and its outcome."""
+    """A batch that was committed: when we were told (time.monotonic()), its outcome, and a mark."""
 
     at: float
     outcome: dict[str, Any]
+    mark: Any = None
 
     @property
     def alerts(self) -> int:
@@ -65,6 +67,9 @@ class Driver:
     """A running `rayfinch stream`. Its log is `stream.log` beside its configuration."""
 
     config: Path
+    mark: Callable[[], Any] = lambda: (
+        None
+    )  # called as each batch is told; what it returns stays with the batch
     batches: list[Batch] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
     _told: threading.Condition = field(default_factory=threading.Condition)
@@ -136,8 +141,9 @@ class Driver:
             except ValueError:
                 continue  # a library's print
             if isinstance(told, dict) and "batch" in told:
+                mark = self.mark()
                 with self._told:
-                    self.batches.append(Batch(now, told))
+                    self.batches.append(Batch(now, told, mark))
                     self._told.notify_all()
 
     def _tail(self) -> str:

@@ -27,6 +27,7 @@ class Input:
     kafka: Kafka
     topic: str
     sent: dict[int, float] = field(default_factory=dict)
+    _held: set[int] = field(default_factory=set)
     _producer: Producer | None = None
 
     def pace(self, alerts: Iterable[tuple[int, Message]], rate: float | None) -> None:
@@ -46,7 +47,9 @@ class Input:
         if self.kafka.isolates:
             producer.init_transactions(TAKE_S)
             producer.begin_transaction()
+        before = set(self.sent)
         self._send(producer, alerts, None)
+        self._held = self.sent.keys() - before
 
     def release(self) -> float:
         """Let everything that is held be seen, at one instant: when that was (s, UTC)."""
@@ -54,8 +57,8 @@ class Input:
         before = time.time()
         if self.kafka.isolates:
             self._producer.commit_transaction(TAKE_S)
-            # It is in the input since the commit, not since its bytes were.
-            self.sent = dict.fromkeys(self.sent, before)
+            # They are in the input since the commit, not since their bytes were.
+            self.sent |= dict.fromkeys(self._held, before)
         return before
 
     def _open(self, settings: dict[str, str | int | bool]) -> Producer:

@@ -42,7 +42,7 @@ class Watch:
         self._thread = threading.Thread(target=self._poll, args=(consumer,), daemon=True, name="watch")
         self._thread.start()
 
-    def stop(self, expected: int, wait_s: float = 30) -> None:
+    def wait(self, expected: int, wait_s: float = 30) -> None:
         """Wait until `expected` messages have come, or for `wait_s`, and end."""
         deadline = time.monotonic() + wait_s
         while len(self.readable) < expected and time.monotonic() < deadline:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,7 +28,7 @@ def stream(
             metavar="PATH...", help="Packets of one survey: files, folders, tarballs. Default: simulated."
         ),
     ] = None,
-    alerts: Annotated[int, typer.Option(help="How many alerts are measured.", min=1)] = 4000,
+    alerts: Annotated[int, typer.Option(help="How many alerts, behind the warm-up.", min=1)] = 6000,
     rate: Annotated[
         str, typer.Option(help="Alerts a second; max: all are there when the clock starts.")
     ] = "max",
@@ -39,7 +39,8 @@ def stream(
     warm_up: Annotated[
         int | None,
         typer.Option(
-            help="Alerts before those that count. Default: two batches, at most half of --alerts.", min=1
+            help="Alerts before those that count. Default: two batches, or half of a short run.",
+            min=1,
         ),
     ] = None,
     bootstrap: Annotated[
@@ -79,6 +80,7 @@ def stream(
 
     if burst is not None and rate != "max":
         raise typer.BadParameter("give --rate or --burst, not both")
+    wanted = _rate(rate)
     paths = [*(packets or []), *(more or [])]
     try:
         sample = _sample(paths, schemas, alerts)
@@ -87,7 +89,11 @@ def stream(
     config = config or shipped(sample.survey)
     if (of := load(config).survey) != sample.survey:
         raise typer.BadParameter(f"{config} is a stream of {of}, the packets are of {sample.survey}")
-    asked = Asked(burst or alerts, _rate(rate), warm_up, watched=rate != "max" or burst is not None)
+    asked = Asked(burst, "burst", warm_up) if burst else Asked(alerts, wanted, warm_up)
+    try:
+        asked.warm(load(config))  # before a Kafka is started
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--alerts") from error
     folder = data or Path(tempfile.mkdtemp(prefix="rayfinch-bench-"))
     try:
         with opened(folder / "kafka", bootstrap) as kafka:
@@ -103,9 +109,9 @@ def stream(
         raise typer.Exit(1)
 
 
-def _rate(text: str) -> float | None:
+def _rate(text: str) -> float | Literal["max"]:
     if text == "max":
-        return None
+        return "max"
     try:
         rate = float(text)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from broker.packets.schema import SCORES
 from broker.packets.survey import survey
 from rayfinch.bench import kafka as kafkas
 from rayfinch.bench.cpu import role
-from rayfinch.bench.driver import configure
+from rayfinch.bench.driver import Batch, configure
 from rayfinch.bench.held import _scored
 from rayfinch.bench.judge import Held, faults, objects_faults
 from rayfinch.bench.sample import sample
+from rayfinch.bench.span import Mark, Span, figures, steady
 from rayfinch.bench.stream import Asked, written
 from rayfinch.cli import app
 from rayfinch.config import shipped
@@ -100,7 +102,35 @@ def test_only_places_of_a_configuration_are_replaced(tmp_path, monkeypatch):
     assert settings.publish.kafka == settings.source.kafka == {"bootstrap.servers": "127.0.0.1:1"}
     assert [m.name for m in settings.models] == ["stamps", "lightcurve"]
     assert Asked(20_000).warm(settings) == 154
-    assert Asked(100).warm(settings) == 50
+    assert Asked(100, rate=50.0).warm(settings) == 50
+    with pytest.raises(ValueError, match="at least 154"):
+        Asked(100).warm(settings)
+
+
+def batch(at: float, alerts: int) -> Batch:
+    return Batch(at, {"counts": {"alerts": alerts}, "stages_ms": {"decode": 5.0}}, mark(at, at / 2))
+
+
+def mark(at: float, cpu: float) -> Mark:
+    return Mark(at, Counter({"driver": cpu}), kafka_cpu_s=at)
+
+
+def test_a_backlog_is_measured_where_as_much_is_in_flight_at_the_end_as_at_the_beginning():
+    batches = [batch(float(at), 10) for at in (30, 40, 44, 48, 50)]
+    span = steady(batches, warm_up=20, in_flight=2)
+    assert (span.begin.at, span.end.at, span.alerts) == (40, 48, 20)
+    with pytest.raises(ValueError, match="too few"):
+        steady(batches[:3], warm_up=20, in_flight=2)
+
+
+def test_figures_are_of_the_measured_part_alone():
+    span = Span(mark(40, 1.0), mark(44, 3.0), [batch(42, 10), batch(44, 30)])
+    found = figures(span, [1.0, 2.0, 3.0], [(30, 999.0), (41, 100.0), (43, 150.0), (50, 999.0)])
+    assert (found["seconds"], found["alerts_per_s"], found["cpu_ms_per_alert"]) == (4, 10, 50)
+    assert (found["latency_p50_s"], found["latency_max_s"]) == (2, 3)
+    assert (found["peak_pss_mb"], found["pss_mb_first_tenth"], found["pss_mb_last_tenth"]) == (150, 100, 150)
+    assert found["alerts_per_s_by_quarter"] == [5, 15]
+    assert found["stages_ms"] == {"decode": 5}
 
 
 @pytest.mark.parametrize(
