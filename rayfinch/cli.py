@@ -30,8 +30,6 @@ COMMANDS = (
     "database",
     "train",
     "bench",
-    "fuzz",
-    "chaos",
 )
 
 # What a user's input or surroundings can be guilty of: told in one line, without a traceback. By name,

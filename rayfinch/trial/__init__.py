@@ -1,1 +1,0 @@
-"""A deployment on trial: its Kafkas, its driver, and the audit of what it has kept."""
