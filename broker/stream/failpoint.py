@@ -1,7 +1,7 @@
 """Named moments of a batch at which a crash test ends the process as `kill -9` would.
 
 `RAYFINCH_FAILPOINT=archive.after` kills at the first pass, `archive.after:3` at the third. Unset, which is
-always so outside tests and `rayfinch chaos`, a fail point does nothing.
+always so outside tests, a fail point does nothing.
 """
 
 from __future__ import annotations

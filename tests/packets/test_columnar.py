@@ -41,7 +41,8 @@ def test_a_body_that_is_no_datum_is_an_error(body):
 
 
 def test_a_schema_with_a_name_twice_is_refused():
-    twice = '{"type": "record", "name": "r", "fields": [{"name": "a", "type": "long"}, {"name": "a", "type": "int"}]}'
+    field = '{"name": "a", "type": "long"}'
+    twice = f'{{"type": "record", "name": "r", "fields": [{field}, {field}]}}'
     with pytest.raises(PacketError, match="two fields of the same name"):
         columnar.inlined(twice)
 
