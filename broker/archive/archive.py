@@ -22,6 +22,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from broker.archive import commits, layout, queries, upkeep
 from broker.archive.commits import Preempted
 from broker.archive.errors import ArchiveError
+from broker.packets.survey import survey
 
 __all__ = ["Archive", "ArchiveError"]
 
@@ -84,7 +85,8 @@ class Archive:
     def prepare(self, schema: pa.Schema) -> None:
         """Make the dataset, or the columns it lacks, so that tables of `schema` can be written."""
         if not self._exists(self.address):
-            self._create(layout.dataset_schema(schema).empty_table(), self.address)
+            laid_out = layout.dataset_schema(schema, survey(self.survey).packs_stamps)
+            self._create(laid_out.empty_table(), self.address)
         for attempt in range(_ATTEMPTS):
             dataset = self._open()
             try:

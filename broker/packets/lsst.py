@@ -34,6 +34,7 @@ _VERSION = re.compile(r"lsst\.v\d+_\d+")
 
 class Lsst:
     name = "lsst"
+    packs_stamps = False
 
     def recognises(self, fields: frozenset[str]) -> bool:
         return "diaSource" in fields

@@ -66,6 +66,7 @@ class Datum:
 
 class Survey(Protocol):
     name: str
+    packs_stamps: bool  # whether its stamps come compressed: the archive leaves those as they are
 
     def recognises(self, fields: frozenset[str]) -> bool:
         """Whether a packet with these top-level fields is one of this survey."""

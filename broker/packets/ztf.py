@@ -35,6 +35,7 @@ _NO_MEASUREMENT = -99998.0
 
 class Ztf:
     name = "ztf"
+    packs_stamps = True
 
     def recognises(self, fields: frozenset[str]) -> bool:
         return {"candid", "objectId", "candidate"} <= fields
