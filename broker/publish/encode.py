@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ from broker.publish.scores import Top, encode_scores
 
 __all__ = ["RECORDS", "Outputs", "TopicRule", "encode", "output_schemas"]
 
-HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
-
+# `headers` is a JSON object, header to text: a batch's records share a handful of them, and a text is told
+# from another faster than a list is.
 # `shard` chooses the partition (shard % partitions). It is the CRC-32 of the object id, by which librdkafka
 # would choose it too if the key is the object id; in Fink framing, where all keys are alike, it still keeps
 # an object's alerts in order.
@@ -35,7 +35,7 @@ RECORDS = pa.schema(
         pa.field("topic", pa.string(), nullable=False),
         pa.field("key", pa.binary(), nullable=False),
         pa.field("value", pa.large_binary(), nullable=False),
-        pa.field("headers", HEADERS, nullable=False),
+        pa.field("headers", pa.string(), nullable=False),
         pa.field("shard", pa.uint32(), nullable=False),
     ]
 )
@@ -101,7 +101,6 @@ class _Batch:
         self.stamps = list(zip(*(views(batch.column(name)) for name in CUTOUTS), strict=True))
         self.cuts = batch.column("packet_cuts").to_pylist()
         self.scored = encode_scores(batch.column("scores"))
-        self.header_sets: dict[tuple[str, str, str, str | None], int] = {}
         # Few topics, many rows.
         self._all = cache(self._all_topic)
         self._class = cache(self._class_topic)
@@ -111,7 +110,7 @@ class _Batch:
         keys: list[bytes] = []
         pieces: list[Bytes] = []
         lengths: list[int] = []
-        headers: list[int] = []
+        headers: list[str] = []
         shards: list[int] = []
         surveys, rights, objects = (self.columns[name] for name in ("survey", "rights", "object_id"))
         for i, (survey, right, object_id) in enumerate(zip(surveys, rights, objects, strict=True)):
@@ -126,13 +125,13 @@ class _Batch:
                 keys.append(schema.json.encode() if rule.framing == "fink" else key)
                 pieces += value
                 lengths.append(sum(map(len, value)))
-                headers.append(self._headers(i, schema.id))
+                headers.append(_headers(schema.id, survey, self.columns["packet_schema"][i], self.tags[i]))
                 shards.append(shard)
         columns = [
             pa.array(topics, pa.string()),
             pa.array(keys, pa.binary()),
             _joined(pieces, lengths),
-            self._header_column(headers),
+            pa.array(headers, pa.string()),
             pa.array(shards, pa.uint32()),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RECORDS)
@@ -192,17 +191,11 @@ class _Batch:
                 f"{name}, which is not among the writer schemas given"
             ) from None
 
-    def _headers(self, i: int, schema: str) -> int:
-        set_ = (schema, self.columns["survey"][i], self.columns["packet_schema"][i], self.tags[i])
-        return self.header_sets.setdefault(set_, len(self.header_sets))
 
-    def _header_column(self, indices: list[int]) -> pa.Array:
-        names = ("schema", "survey", "packet_schema", "batch")
-        sets = [
-            [{"key": name, "value": value.encode()} for name, value in zip(names, set_, strict=True) if value]
-            for set_ in self.header_sets
-        ]
-        return pa.array(sets, HEADERS).take(pa.array(indices, pa.int64()))
+@lru_cache(maxsize=256)
+def _headers(schema: str, survey: str, packet_schema: str, batch: str | None) -> str:
+    headers = {"schema": schema, "survey": survey, "packet_schema": packet_schema}
+    return json.dumps(headers if batch is None else {**headers, "batch": batch})
 
 
 def _joined(pieces: Iterable[Bytes], lengths: list[int]) -> pa.LargeBinaryArray:

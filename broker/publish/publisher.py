@@ -183,15 +183,13 @@ class Publisher:
         partitions = self._topics.partitions
         for batch in table.to_batches():
             topics, keys, shards = (batch.column(name).to_pylist() for name in ("topic", "key", "shard"))
-            headers: list[Headers] = [
-                [(header["key"], header["value"]) for header in row]
-                for row in batch.column("headers").to_pylist()
-            ]
+            texts = batch.column("headers").to_pylist()
+            headers: dict[str, Headers] = {text: list(json.loads(text).items()) for text in set(texts)}
             values = batch.column("value")
             for i, topic in enumerate(topics):
                 # A buffer of the table's, so that the producer's queue has the only copy.
                 value = values[i].as_buffer()
-                self._send(topic, value, keys[i], shards[i] % partitions[topic], headers[i])
+                self._send(topic, value, keys[i], shards[i] % partitions[topic], headers[texts[i]])
 
     def _send_dead_letters(self, dead_letters: Iterable[DeadLetter]) -> None:
         topic = self.outputs.dead_letters(self.survey)

@@ -45,7 +45,7 @@ SCORES = [
 
 
 def headers(record):
-    return {h["key"]: h["value"].decode() for h in record["headers"]}
+    return json.loads(record["headers"])
 
 
 def decoded(records: pa.Table):

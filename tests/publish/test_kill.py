@@ -22,7 +22,7 @@ from broker.publish.publisher import Publisher
 from broker.stream.plan import DeadLetter
 
 kafka, prefix, moment = sys.argv[1:]
-record = {"topic": f"{prefix}.ztf.all", "key": b"ZTF1", "value": b"alert", "headers": [], "shard": 1}
+record = {"topic": f"{prefix}.ztf.all", "key": b"ZTF1", "value": b"alert", "headers": "{}", "shard": 1}
 records = pa.Table.from_pylist([record] * 100, RECORDS)
 letters = [DeadLetter("t", "id", 0, 0, "bad", b"packet")]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
