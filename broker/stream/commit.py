@@ -78,10 +78,7 @@ class Committer:
             fragments = [fragment for found, _ in written for fragment in found]
             if self.archive.commit(fragments, plan.tag, self.fence):
                 records = [table for _, table in written]
-                kept = [
-                    r.alerts.select(SUMMARY).filter(pa.array(k)) for r, k in zip(results, keep, strict=True)
-                ]
-                alerts = pa.concat_tables(kept)
+                alerts = pa.concat_tables(_kept(r, k, SUMMARY) for r, k in zip(results, keep, strict=True))
             else:  # a commit that was believed to have failed: what is published is what is archived
                 alerts, records = self._read_back(plan)
             failpoint("archive.after")
@@ -189,15 +186,14 @@ def _outcome(
     counts: Counter[str] = Counter()
     stages: Counter[str] = Counter()
     tops: dict[str, Counter[str]] = {}
+    restricted = 0
     for r, k in zip(results, keep, strict=True):
         counts.update(r.counts)
         stages.update(r.stages_ms)
-        _count_tops(r.alerts.filter(pa.array(k)), tops)
+        alerts = _kept(r, k, ("rights", "scores"))
+        _count_tops(alerts["scores"], tops)
+        restricted += int(pc.sum(pc.not_equal(alerts["rights"], PUBLIC)).as_py() or 0)
     kept = int(sum(k.sum() for k in keep))
-    restricted = sum(
-        int(pc.sum(pc.not_equal(r.alerts.filter(pa.array(k))["rights"], PUBLIC)).as_py() or 0)
-        for r, k in zip(results, keep, strict=True)
-    )
     return {
         "counts": {
             **counts,
@@ -215,10 +211,14 @@ def _outcome(
     }
 
 
-def _count_tops(alerts: pa.Table, tops: dict[str, Counter[str]]) -> None:
+def _kept(result: Result, keep: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Some columns of the rows to keep; the packets' bytes, nearly all of a block, are not copied."""
+    return result.alerts.select(columns).filter(pa.array(keep))
+
+
+def _count_tops(scores: pa.ChunkedArray, tops: dict[str, Counter[str]]) -> None:
     """Add each model's top class (or `failed`) of every row to `tops`."""
-    scores = pc.list_flatten(alerts["scores"])
-    for entry in scores.to_pylist():
+    for entry in pc.list_flatten(scores).to_pylist():
         p = entry["probabilities"]
         top = "failed" if p is None else entry["classes"][int(np.argmax(p))]
         tops.setdefault(entry["model"], Counter())[top] += 1

@@ -45,7 +45,7 @@ class Limits:
     max_bytes: int = 256 * 2**20
     deadline_s: float = 0.2
     in_flight: int = 2
-    chunk: int = 500  # alerts a task
+    chunk: int = 1000  # alerts a task
     poll_s: float = 0.05
     lease_ttl_s: float = 10.0
     watchdog_s: float = 20.0

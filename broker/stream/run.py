@@ -32,6 +32,8 @@ def quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Every task would read its process's memory maps once a second: a tenth of its time, for nobody.
+    context.memory_usage_poll_interval_s = None
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # failures come as exceptions
     # Ray 2.60 calls max_retries deprecated, but has no other way to say it for one Dataset.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
@@ -74,6 +76,8 @@ def write(
 ) -> tuple[list[str], pa.Table]:
     """Write the kept rows of a block as uncommitted fragments, and encode what will be published of them."""
     result = Result.from_block(block)
-    kept = result.alerts.drop_columns(["kafka_timestamp"]).filter(pa.array(keep))
+    kept = result.alerts.drop_columns(["kafka_timestamp"])
+    if not keep.all():
+        kept = kept.filter(pa.array(keep))
     kept = kept.append_column("batch", pa.repeat(pa.scalar(tag), len(kept)))
     return archive.write(kept), encode(kept, result.schemas, outputs)

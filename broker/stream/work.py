@@ -67,8 +67,8 @@ class Result:
     def from_block(cls, block: pa.Table) -> Result:
         notes = json.loads(block["notes"][0].as_py())
         return cls(
-            alerts=_from_ipc(block["alerts"][0]),
-            letters=[DeadLetter(**row) for row in _from_ipc(block["letters"][0]).to_pylist()],
+            alerts=_from_ipc(block["alerts"]),
+            letters=[DeadLetter(**row) for row in _from_ipc(block["letters"]).to_pylist()],
             gaps=[Gap(**gap) for gap in notes["gaps"]],
             schemas=notes["schemas"],
             counts=notes["counts"],
@@ -175,5 +175,9 @@ def _to_ipc(table: pa.Table) -> pa.LargeBinaryArray:
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
 
 
-def _from_ipc(value: pa.LargeBinaryScalar) -> pa.Table:
-    return pa.ipc.open_stream(value.as_buffer()).read_all()
+def _from_ipc(column: pa.ChunkedArray) -> pa.Table:
+    """The table in a column of one value. (A scalar of it would be a copy.)"""
+    [array] = column.chunks
+    _, offsets, data = array.buffers()
+    first, end = struct.unpack_from("=qq", offsets, 8 * array.offset)
+    return pa.ipc.open_stream(data.slice(first, end - first)).read_all()
