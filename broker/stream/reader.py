@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from broker.stream.plan import Gap, Range
 from broker.stream.source import SourceError
@@ -68,7 +68,7 @@ def read(kafka: Mapping[str, Any], ranges: Sequence[Range], *, timeout_s: float 
     try:
         last = time.monotonic()
         while open_ranges:
-            messages = consumer.consume(num_messages=500, timeout=min(1.0, timeout_s))
+            messages = _next(consumer, min(1.0, timeout_s))
             if messages:
                 last = time.monotonic()
             elif time.monotonic() - last > timeout_s:
@@ -110,6 +110,12 @@ def read(kafka: Mapping[str, Any], ranges: Sequence[Range], *, timeout_s: float 
     finally:
         consumer.unassign()
     return found
+
+
+def _next(consumer: Consumer, timeout_s: float) -> list[Message]:
+    """What has arrived, once anything has. (`consume` would wait for as many messages as are asked for.)"""
+    first = consumer.poll(timeout_s)
+    return [] if first is None else [first, *consumer.consume(num_messages=500, timeout=0)]
 
 
 def _skip_expired(consumer: Consumer, r: Range, found: Packets) -> Range | None:
