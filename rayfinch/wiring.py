@@ -71,9 +71,14 @@ def schema_source(settings: Settings) -> SchemaSource | None:
 
 
 def start_ray(settings: Settings) -> None:
-    """Join the cluster of RAY_ADDRESS or `ray.address`, or start one that ends with this process."""
+    """Join the cluster of RAY_ADDRESS or `ray.address`, or start one that ends with this process.
+
+    This process ends with Ray, too (see rayfinch.lifeline).
+    """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
+
+    from rayfinch.lifeline import end_with_ray
 
     address = os.environ.get("RAY_ADDRESS") or settings.ray.address
     # Lance warns of forks; what Ray forks becomes another program at once.
@@ -84,6 +89,7 @@ def start_ray(settings: Settings) -> None:
         # Ray ends workers beyond one a CPU when they idle for a second; a new one costs three.
         os.environ.setdefault("RAY_num_workers_soft_limit", str((os.cpu_count() or 1) + 4))
     ray.init(address=address, ignore_reinit_error=True, **options)
+    end_with_ray()
 
 
 def stream(settings: Settings) -> Stream:

@@ -50,9 +50,9 @@ def acquire(engine: Engine, stream: str, survey: str, owner: str, ttl_s: float, 
     """Take the stream's lease, which nobody holds or whose holder is dead.
 
     A holder is dead when it did not renew in its time, or at once when it was a process of this machine that
-    is gone. One that is stopped with SQLite's write lock is ended (see broker.database.locks); another program's
-    lock is waited for. Raises LeaseHeld when somebody is alive and `wait` is false, DatabaseError where the
-    stream is another survey's, or the database is locked and `wait` is false.
+    is gone. One that is stopped with SQLite's write lock is ended (see broker.database.locks); any other
+    program's lock is waited for. Raises LeaseHeld when somebody is alive and `wait` is false, DatabaseError
+    where the stream is another survey's, or the database is locked and `wait` is false.
     """
     told = False
     while True:

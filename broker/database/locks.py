@@ -1,9 +1,9 @@
 """Who holds SQLite's write lock; and an end to a driver that sleeps with it.
 
-In WAL mode a process that is stopped (SIGSTOP, a debugger, a frozen terminal) keeps the lock for as long as it
-sleeps, and nobody can write: neither its successor nor another stream. Its lease cannot help, since the lease
-is in that database. SQLite means one machine, so its successor can see all that and end it: the lock goes with
-the process, and SQLite rolls its transaction back.
+In WAL mode a process that is stopped (SIGSTOP, a frozen terminal) keeps the lock for as long as it sleeps,
+and nobody can write: neither its successor nor another stream. The lease cannot help, since it is in that
+database. SQLite means one machine, so its successor can see all that and end it: the lock goes with the
+process, and SQLite rolls its transaction back.
 """
 
 from __future__ import annotations

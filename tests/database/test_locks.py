@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from broker.database.engine import DatabaseError, connect
 from broker.database.lease import LeaseLost, acquire, renew
