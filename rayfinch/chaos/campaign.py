@@ -178,7 +178,7 @@ def _flowing(source: Input, sample: Sample, rate: float, wrong: list[str]) -> It
         yield
     finally:
         over.set()
-        thread.join()
+    thread.join()  # which waits for what is on its way; a campaign that was broken off does not
 
 
 def _configure(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -46,11 +46,11 @@ def under_fire(deployment: Deployment, packets: list[bytes], fire: Callable[[], 
     try:
         ledger = deployment.ledger()
         eventually(lambda: bool(ledger.offsets()) and not ledger.open_plans(), 120)
-        sender = threading.Thread(target=lambda: trickle(deployment, packets[50:]))
-        sender.start()
-        time.sleep(0.3)
-        fire()
-        sender.join()
+        with ThreadPoolExecutor(1) as thread:
+            sender = thread.submit(trickle, deployment, packets[50:])
+            time.sleep(0.3)
+            fire()
+            sender.result()
         wanted = len(packets)
         eventually(lambda: sum(ledger.offsets().values()) >= wanted and not ledger.open_plans(), 120)
         process.send_signal(signal.SIGTERM)

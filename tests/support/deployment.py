@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from broker.archive.archive import Archive
 from broker.database.engine import connect
 from broker.database.ledger import Ledger
+from broker.kafka import RECONNECT
 from rayfinch.bench import equal
 from rayfinch.config import Settings, load
 from rayfinch.wiring import outputs
@@ -29,6 +30,7 @@ from tests.publish.topics import messages
 from tests.support.processes import tail
 
 ROOT = Path(__file__).parents[2]
+SENT_S = 60.0  # a source that was killed is back by then
 
 
 @dataclass
@@ -84,14 +86,15 @@ class Deployment:
     def send(self, packets: Sequence[bytes], topic: str = "", partitions: int = 3) -> None:
         """Produce packets to the source, over all partitions."""
         topic = topic or self.topic
-        admin = AdminClient({"bootstrap.servers": self.source})
-        if topic not in admin.list_topics(timeout=20).topics:
+        kafka = {**RECONNECT, "bootstrap.servers": self.source}
+        admin = AdminClient(kafka)
+        if topic not in admin.list_topics(timeout=SENT_S).topics:
             admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
-        producer = Producer({"bootstrap.servers": self.source, "message.max.bytes": 16 << 20})
+        producer = Producer({**kafka, "message.max.bytes": 16 << 20, "enable.idempotence": True})
         for i, packet in enumerate(packets):
             producer.produce(topic, packet, partition=i % partitions)
             producer.poll(0)
-        assert producer.flush(60) == 0
+        assert producer.flush(SENT_S) == 0
 
     def start(self, *options: str, failpoint: str = "") -> subprocess.Popen[bytes]:
         """Start a driver; `failpoint` kills it as kill -9 would."""
