@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from rayfinch.fresh import Message
 
 STARTED_S = 180.0  # for the first batch: Ray, Serve and the models start
 RECOVERED_S = 180.0  # a recovery that takes longer is none
+SETTLED_S = 30.0  # how long a strike waits for the backlog of the one before it
 DRAINED_S = 180.0
 MOST = 10**9  # alerts: more than any campaign sends
 
@@ -48,6 +49,7 @@ class Asked:
     rate: float  # alerts a second
     num_cpus: int
     skipped: Mapping[str, str]  # target -> why it can't be struck here
+    enough: threading.Event = field(default_factory=threading.Event)  # set: no more strikes, judge
 
 
 def run(
@@ -103,7 +105,11 @@ def _under_fire(
     def committed(since: float) -> bool:
         return _committed(engine, settings.stream, since) is not None
 
-    field = Field(supervisor, *servers, Path(str(engine.url.database)), committed)
+    def settled() -> bool:
+        """Whether nothing but the latest packets waits: the strike before this one is got over."""
+        return len(source.sent) - sum(ledger.planned().values()) < max(2 * asked.rate, 5)
+
+    under_fire = Field(supervisor, *servers, Path(str(engine.url.database)), committed)
     source = Input(Kafka(servers[0].bootstrap, "source"), settings.source.topics[0])
     hits: list[Hit] = []
     wrong: list[str] = []
@@ -116,8 +122,11 @@ def _under_fire(
             raise StreamFailed(f"the stream committed nothing in {STARTED_S:.0f} s: see {log}")
         tell(f"{time.time() - begin:.0f} s: the stream runs")
         for one in asked.strikes:
+            if asked.enough.is_set():
+                break
+            supervisor.until(settled, SETTLED_S)
             supervisor.rest(one.pause_s)
-            hit = _hit(field, one, engine, settings.stream, begin)
+            hit = _hit(under_fire, one, engine, settings.stream, begin)
             tell(str(hit))
             hits.append(hit)
     tell(f"{len(source.sent)} alerts are sent: waiting for the rest of them")

@@ -18,6 +18,7 @@ from rayfinch.chaos.supervisor import Supervisor
 from rayfinch.chaos.targets import Strike
 
 FOUND_S = 60.0  # how long something to strike is looked for
+SUCCEEDED_S = 180.0  # and the successor of one that sleeps, to commit a batch
 WOKEN_S = 60.0  # how long a driver that slept may take to see that it lost the stream
 FILE_LIMIT = 4096  # bytes
 
@@ -106,7 +107,7 @@ def _stall(field: Field, what: Strike) -> float:
     os.kill(field.supervisor.driver.pid, signal.SIGSTOP)
     sleeper = field.supervisor.succeed()
     try:
-        worked = field.supervisor.until(lambda: field.committed(at), 120)
+        worked = field.supervisor.until(lambda: field.committed(at), SUCCEEDED_S)
     finally:
         with suppress(ProcessLookupError):
             os.kill(sleeper.pid, signal.SIGCONT)
@@ -117,7 +118,7 @@ def _stall(field: Field, what: Strike) -> float:
     if sleeper.status == 0:
         raise NotStruck("the driver that slept ended as if nothing had happened")
     if not worked:
-        raise NotStruck("the successor of a driver that sleeps committed nothing in 120 s")
+        raise NotStruck(f"the successor of a driver that sleeps committed nothing in {SUCCEEDED_S:.0f} s")
     return at
 
 

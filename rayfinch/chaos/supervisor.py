@@ -34,8 +34,10 @@ class Supervisor:
     def tick(self) -> None:
         """Start again what has ended; Ray before the driver, which needs it."""
         if not self.cluster.is_up:
+            self.tell("      Ray's head ended: starting it again")
             self.cluster.start()
-        if self.driver.status is not None:
+        if (status := self.driver.status) is not None:
+            self.tell(f"      the driver ended with status {status}: starting it again")
             self.driver = self._start()
 
     def rest(self, seconds: float) -> None:

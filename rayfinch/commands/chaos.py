@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ def chaos(
 
     Starts two Kafkas (Apache Kafka by the script of $RAYFINCH_KAFKA) and a Ray of its own, and touches no
     other. Exit status 1, and what is wrong on standard error, where an alert is lost or doubled, the topics
-    do not equal the archive, or the stream did not recover.
+    do not equal the archive, or the stream did not recover. Ctrl-C ends the strikes, and judges.
 
     Examples:
 
@@ -85,7 +86,7 @@ def chaos(
     load(path)  # before anything is started
     asked = Asked(schedule(kills, wanted, seed), rate, os.cpu_count() or 1, skipped)
     folder = data or Path(tempfile.mkdtemp(prefix="rayfinch-chaos-"))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, as by Ctrl-C
+    _enough_by_signals(asked.enough)
     try:
         figures, wrong, slow = run(asked, sample, kafka, path, folder, _tell)
     finally:
@@ -98,6 +99,19 @@ def chaos(
     _print({"seed": seed, **figures, "exact": not wrong}, as_json=as_json)
     if wrong:
         raise typer.Exit(1)
+
+
+def _enough_by_signals(enough: threading.Event) -> None:
+    """SIGTERM and Ctrl-C end the strikes, and what there is is judged; a second one ends all at once."""
+
+    def stop(signum: int, frame: object) -> None:
+        _tell("no more strikes")
+        enough.set()
+        for s in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(s, signal.default_int_handler)
+
+    for s in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(s, stop)
 
 
 def _list(what: dict[str, str], *, as_json: bool) -> None:

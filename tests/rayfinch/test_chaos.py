@@ -86,6 +86,19 @@ def test_the_command_lists_its_targets_and_refuses_others():
     assert "no target 'kafka'" in refused.output
 
 
+def test_a_driver_dies_at_the_point_that_is_written_for_it(tmp_path: Path):
+    code = (
+        "from broker.stream.failpoint import failpoint\n"
+        "failpoint('run.before'); print('alive', flush=True); failpoint('run.after'); print('never')"
+    )
+    file = tmp_path / "failpoint"
+    file.write_text("run.after")
+    env = {**os.environ, "RAYFINCH_FAILPOINT": f"@{file}"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "alive\n")
+    assert not file.exists()
+
+
 DRIVER = """
 import sys, time
 from rayfinch.config import load
