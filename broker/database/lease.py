@@ -50,8 +50,8 @@ def acquire(engine: Engine, stream: str, survey: str, owner: str, ttl_s: float, 
     """Take the stream's lease, which nobody holds or whose holder is dead.
 
     A holder is dead when it did not renew in its time, or at once when it was a process of this machine that
-    is gone. One that is stopped with SQLite's write lock is ended (see broker.database.locks); any other
-    program's lock is waited for. Raises LeaseHeld when somebody is alive and `wait` is false, DatabaseError
+    is gone. One that is stopped on this machine is ended (see broker.database.locks); any other program's
+    lock is waited for. Raises LeaseHeld when somebody is alive and `wait` is false, DatabaseError
     where the stream is another survey's, or the database is locked and `wait` is false.
     """
     told = False
@@ -64,13 +64,13 @@ def acquire(engine: Engine, stream: str, survey: str, owner: str, ttl_s: float, 
                 "give the stream another name"
             )
         if row is None or _is_free(row, owner, now):
+            if row is not None:
+                locks.end_sleeper(engine, row.owner)
             try:
                 lease = _take(engine, stream, survey, owner, ttl_s)
             except OperationalError as error:
                 if not locks.is_busy(error):
                     raise
-                if row is not None and locks.end_sleeper(engine, row.owner):
-                    continue
                 locked = f"the database of stream {stream!r} is locked by {_named(locks.holder(engine))}"
                 if not wait:
                     raise DatabaseError(f"{locked}: end that, or wait for it") from error

@@ -1,9 +1,10 @@
-"""Who holds SQLite's write lock; and an end to a driver that sleeps with it.
+"""Who holds SQLite's write lock; and an end to a driver that sleeps.
 
-In WAL mode a process that is stopped (SIGSTOP, a frozen terminal) keeps the lock for as long as it sleeps,
-and nobody can write: neither its successor nor another stream. The lease cannot help, since it is in that
-database. SQLite means one machine, so its successor can see all that and end it: the lock goes with the
-process, and SQLite rolls its transaction back.
+A process that is stopped (SIGSTOP, a frozen terminal) keeps all that it has for as long as it sleeps:
+SQLite's write lock, so that nobody can write, neither its successor nor another stream; and the workers that
+Ray has lent it, so that its successor's tasks wait for CPUs for ever. The lease cannot help with either. SQLite
+means one machine, so its successor can see all that and end it: nothing is lost with a driver that lost its
+lease.
 """
 
 from __future__ import annotations
@@ -37,35 +38,41 @@ def holder(engine: Engine) -> psutil.Process | None:
     """The process of this machine that holds the write lock now; None: nobody, or it cannot be told."""
     if engine.dialect.name != "sqlite" or not LOCKS.exists():
         return None
-    database = os.path.realpath(str(engine.url.database))
     for pid in _writers(LOCKS.read_text()):
         with suppress(psutil.Error):
             process = psutil.Process(pid)
-            if database in {os.path.realpath(file.path) for file in process.open_files()}:
+            if _has_open(process, engine):
                 return process
     return None
 
 
 def end_sleeper(engine: Engine, owner: str) -> bool:
-    """Kill `owner` (HOST:PID) if it is stopped and holds the write lock; whether that was so.
+    """Kill `owner` (HOST:PID) if it is stopped, and has this SQLite database open; whether that was so.
 
-    A process that runs, or that sleeps without the lock, is left alone: its epoch stops it when it wakes.
+    Its lease must have run out. A process that runs is left alone: its epoch stops it, as it does one that
+    sleeps on another machine when that wakes.
     """
-    process = holder(engine)
-    if process is None or owner != f"{socket.gethostname()}:{process.pid}":
+    host, _, pid = owner.rpartition(":")
+    if engine.dialect.name != "sqlite" or host != socket.gethostname() or not pid.isdigit():
         return False
     try:
-        if process.status() != psutil.STATUS_STOPPED:
+        process = psutil.Process(int(pid))
+        if process.status() != psutil.STATUS_STOPPED or not _has_open(process, engine):
             return False
         process.send_signal(signal.SIGKILL)
-    except psutil.NoSuchProcess:
-        return True
+    except psutil.Error:
+        return False
     log.warning(
-        "the former driver %s was stopped while it held the database's write lock: it is ended, and its "
-        "unfinished transaction is rolled back",
+        "the former driver %s is stopped, its lease has run out, and it keeps the database's lock or Ray's "
+        "workers from others: it is ended",
         owner,
     )
     return True
+
+
+def _has_open(process: psutil.Process, engine: Engine) -> bool:
+    database = os.path.realpath(str(engine.url.database))
+    return database in {os.path.realpath(file.path) for file in process.open_files()}
 
 
 def _writers(locks: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""A database that somebody has locked: waited for, unless a former driver sleeps with the lock."""
+"""A database that somebody has locked: waited for, and an end to a former driver that sleeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from broker.database.engine import DatabaseError, connect
-from broker.database.lease import LeaseLost, acquire, renew
+from broker.database.lease import LeaseHeld, LeaseLost, acquire, renew
 from broker.database.locks import holder
 
 # Another program with the database open: it does each statement that it is sent.
@@ -58,12 +58,15 @@ def tell(child: subprocess.Popen[str], statement: str) -> None:
     assert child.stdout.readline() == "done\n"
 
 
-def test_a_stopped_driver_that_holds_the_lock_is_ended(file, caplog):
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_stopped_driver_is_ended_whether_it_holds_the_lock_or_not(file, caplog, holds):
+    """Without the lock it still keeps Ray's workers from its successor."""
     engine = connect(f"sqlite:///{file}")
     with program(file, LOOK) as sleeper:
         former = acquire(engine, "ztf", "ztf", f"{socket.gethostname()}:{sleeper.pid}", 2, False)
-        tell(sleeper, LOCK)
-        tell(sleeper, "update streams set epoch = 99")
+        if holds:
+            tell(sleeper, LOCK)
+            tell(sleeper, "update streams set epoch = 99")
         sleeper.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         with caplog.at_level(logging.WARNING, "rayfinch.database"):
@@ -71,17 +74,28 @@ def test_a_stopped_driver_that_holds_the_lock_is_ended(file, caplog):
         assert time.monotonic() - began < 2 + 5, "the lease's time, and a few seconds"
         assert sleeper.wait(5) == -signal.SIGKILL
     assert lease.epoch == former.epoch + 1, "what it had not finished is rolled back"
-    assert "was stopped while it held the database's write lock" in caplog.text
+    assert "is stopped, its lease has run out" in caplog.text
     renew(engine, lease)
 
 
-def test_a_stopped_driver_without_the_lock_is_left_alone(file):
+def test_a_stopped_driver_is_left_alone_while_its_lease_runs(file):
     engine = connect(f"sqlite:///{file}")
     with program(file, LOOK) as sleeper:
-        former = acquire(engine, "ztf", "ztf", f"{socket.gethostname()}:{sleeper.pid}", 0.1, False)
+        acquire(engine, "ztf", "ztf", f"{socket.gethostname()}:{sleeper.pid}", 60, False)
         sleeper.send_signal(signal.SIGSTOP)
-        acquire(engine, "ztf", "ztf", "next:1", 10, True)
+        with pytest.raises(LeaseHeld):
+            acquire(engine, "ztf", "ztf", "next:1", 10, False)
         assert sleeper.poll() is None
+
+
+def test_a_stopped_process_that_only_has_the_drivers_number_is_left_alone(file, tmp_path):
+    engine = connect(f"sqlite:///{file}")
+    connect(f"sqlite:///{tmp_path / 'other.db'}").dispose()
+    with program(tmp_path / "other.db", LOOK) as stranger:
+        former = acquire(engine, "ztf", "ztf", f"{socket.gethostname()}:{stranger.pid}", 0.1, False)
+        stranger.send_signal(signal.SIGSTOP)
+        acquire(engine, "ztf", "ztf", "next:1", 10, True)
+        assert stranger.poll() is None
     with pytest.raises(LeaseLost):
         renew(engine, former)
 
