@@ -1,10 +1,9 @@
 """Who holds SQLite's write lock; and an end to a driver that sleeps.
 
-A process that is stopped (SIGSTOP, a frozen terminal) keeps all that it has for as long as it sleeps:
-SQLite's write lock, so that nobody can write, neither its successor nor another stream; and the workers that
-Ray has lent it, so that its successor's tasks wait for CPUs for ever. The lease cannot help with either. SQLite
-means one machine, so its successor can see all that and end it: nothing is lost with a driver that lost its
-lease.
+A process that is stopped (SIGSTOP, a frozen terminal) keeps all that it has for as long as it sleeps: the
+write lock, so that nobody can write, neither its successor nor another stream; and the workers that Ray has
+lent it, so that its successor's tasks wait for CPUs for ever. The lease cannot help with either. SQLite means
+one machine, so its successor can see all that and end it: a driver that lost its lease has nothing to lose.
 """
 
 from __future__ import annotations
