@@ -34,7 +34,7 @@ from rayfinch.config import Settings
 from rayfinch.embedded import create_topic
 from rayfinch.fresh import Message
 
-STARTED_S = 180.0  # for the first batch: Ray, Serve and the models start
+STARTED_S = 600.0  # for the first batch: Ray, Serve and the models start
 RECOVERED_S = 180.0  # a recovery that takes longer is none
 SETTLED_S = 30.0  # how long a strike waits for the backlog of the one before it
 DRAINED_S = 180.0
