@@ -21,7 +21,7 @@ from rayfinch.bench import held
 from rayfinch.bench.driver import StreamFailed, configure
 from rayfinch.bench.fill import Input
 from rayfinch.bench.judge import faults
-from rayfinch.bench.kafka import Kafka, Server
+from rayfinch.bench.kafka import Kafka, KafkaScriptError, Server
 from rayfinch.bench.sample import Sample
 from rayfinch.bench.stream import PARTITIONS, written
 from rayfinch.chaos import verdict
@@ -148,7 +148,7 @@ def _hit(field: Field, one: Strike, engine: Engine, stream: str, begin: float) -
     struck = time.time() - begin
     try:
         since = strike(field, one)
-    except NotStruck as error:
+    except (NotStruck, KafkaScriptError) as error:
         return Hit(one, struck, None, str(error))
     recovered = field.supervisor.until(lambda: field.committed(since), RECOVERED_S)
     done = _committed(engine, stream, since)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rayfinch.bench.driver import Driver
-from rayfinch.chaos.cluster import Cluster
+from rayfinch.chaos.cluster import Cluster, ClusterFailed
 
 TICK_S = 0.05
 
@@ -35,7 +35,11 @@ class Supervisor:
         """Start again what has ended; Ray before the driver, which needs it."""
         if not self.cluster.is_up:
             self.tell("      Ray's head ended: starting it again")
-            self.cluster.start()
+            try:
+                self.cluster.start()
+            except ClusterFailed as error:
+                self.tell(f"      {error}")
+                return  # and try again
         if (status := self.driver.status) is not None:
             self.tell(f"      the driver ended with status {status}: starting it again")
             self.driver = self._start()
