@@ -30,6 +30,7 @@ COMMANDS = (
     "database",
     "train",
     "bench",
+    "chaos",
 )
 
 # What a user's input or surroundings can be guilty of: told in one line, without a traceback. By name,
@@ -40,6 +41,7 @@ KNOWN_ERRORS = (
     ("rayfinch.replay", "ReplayError"),
     ("rayfinch.bench.kafka", "KafkaScriptError"),
     ("rayfinch.bench.driver", "StreamFailed"),
+    ("rayfinch.chaos.cluster", "ClusterFailed"),
     ("broker.packets.survey", "PacketError"),
     ("broker.packets.schema", "SchemaMismatch"),
     ("broker.packets.survey", "SchemasUnavailable"),

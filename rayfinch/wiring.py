@@ -82,9 +82,14 @@ def schema_source(settings: Settings) -> SchemaSource | None:
 
 
 def start_ray(settings: Settings) -> None:
-    """Join the cluster of RAY_ADDRESS or `ray.address`, or start one that ends with this process."""
+    """Join the cluster of RAY_ADDRESS or `ray.address`, or start one that ends with this process.
+
+    This process ends with Ray, too (see rayfinch.lifeline).
+    """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
+
+    from rayfinch.lifeline import end_with_ray
 
     address = os.environ.get("RAY_ADDRESS") or settings.ray.address
     # Lance warns of forks; what Ray forks becomes another program at once.
@@ -99,6 +104,7 @@ def start_ray(settings: Settings) -> None:
         variables = {name: value for name, value in WORKER_ENV.items() if name not in os.environ}
         options |= {"runtime_env": {"env_vars": variables}}
     ray.init(address=address, ignore_reinit_error=True, **options)
+    end_with_ray()
 
 
 def stream(settings: Settings) -> Stream:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_S = 60.0
+# After so long PostgreSQL ends a transaction whose client says nothing, so that a driver which was stopped
+# inside of one (SIGSTOP) does not keep its rows from its successor.
+IDLE_S = 15.0
 # Any constant of ours: PostgreSQL's advisory lock under which the tables are migrated.
 _MIGRATION_LOCK = 0x7261_7966
 
@@ -39,6 +42,11 @@ def connect(url: str, *, migrate: bool = True) -> Engine:
         except DBAPIError as error:
             raise DatabaseError(f"the database {_shown(url)} cannot be opened: {error.orig}") from error
     return engine
+
+
+def impatient(engine: Engine, busy_s: float) -> Engine:
+    """The same database for a writer that waits for SQLite's lock for `busy_s` seconds, not for BUSY_S."""
+    return engine.execution_options(busy_s=busy_s)
 
 
 def reading(engine: Engine) -> Connection:
@@ -90,7 +98,9 @@ def _open(url: str) -> Engine:
     if backend == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
         # A connection that the server closed overnight is replaced, not an error.
-        return create_engine(parsed, pool_pre_ping=True)
+        engine = create_engine(parsed, pool_pre_ping=True)
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     if backend != "sqlite":
         raise DatabaseError(f"a database of the kind {backend!r} is not supported: use SQLite or PostgreSQL")
     if not parsed.database or parsed.database == ":memory:":
@@ -102,6 +112,11 @@ def _open(url: str) -> Engine:
     return engine
 
 
+def _prepare_postgresql(connection: Any, record: object) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_S:g}s'")
+    connection.commit()
+
+
 def _prepare_sqlite(connection: Any, record: object) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where Python does
     # In WAL mode NORMAL survives kill -9; a power cut may undo the last transactions, each as a whole,
@@ -111,8 +126,9 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
 
 
 def _begin_sqlite(db: Connection) -> None:
-    read = db.get_execution_options().get("read")
-    db.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+    options = db.get_execution_options()
+    db.exec_driver_sql(f"PRAGMA busy_timeout={options.get('busy_s', BUSY_S) * 1e3:.0f}").close()
+    db.exec_driver_sql("BEGIN" if options.get("read") else "BEGIN IMMEDIATE")
 
 
 def _use_wal(engine: Engine) -> None:

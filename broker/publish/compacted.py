@@ -11,6 +11,8 @@ from uuid import uuid4
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from broker.kafka import RECONNECT
+
 # librdkafka's own messages, which otherwise go to stderr.
 LOG = logging.getLogger("rayfinch.kafka")
 
@@ -54,7 +56,7 @@ _PASSING = {
 
 def client_settings(kafka: Mapping[str, Any]) -> dict[str, Any]:
     """The librdkafka settings of `kafka` that any client takes."""
-    return {name: value for name, value in kafka.items() if name not in PRODUCER_ONLY}
+    return {**RECONNECT, **{name: value for name, value in kafka.items() if name not in PRODUCER_ONLY}}
 
 
 def offsets(kafka: Mapping[str, Any], topic: str, timeout_s: float) -> tuple[int, int]:

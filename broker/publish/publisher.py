@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from broker.kafka import RECONNECT
 from broker.publish import compacted
 from broker.publish.encode import output_schemas
 from broker.publish.outputs import Outputs
@@ -36,6 +37,7 @@ DEFAULTS: Mapping[str, Any] = {
     "delivery.report.only.error": True,
     "compression.type": "none",
     "transaction.timeout.ms": 60_000,
+    **RECONNECT,
 }
 
 Headers = list[tuple[str, str | bytes | None]]

@@ -23,7 +23,7 @@ from broker.archive.archive import Archive
 from broker.database.ledger import Lease, LeaseLost, Ledger
 from broker.packets.survey import SchemaSource
 from broker.publish.outputs import Outputs
-from broker.publish.publisher import Fenced, Publisher
+from broker.publish.publisher import Publisher
 from broker.stream.commit import Committer
 from broker.stream.failpoint import failpoint
 from broker.stream.plan import DEAD_LETTERS, Plan, Range
@@ -107,6 +107,7 @@ class Loop:
         try:
             while not self.stop.is_set():
                 try:
+                    ledger.check(self._lease)  # a publisher fences the one before it: never a successor's
                     with self._open() as committer:
                         self._begin(committer)
                         pause = 0.5
@@ -116,8 +117,6 @@ class Loop:
                     self._lost.set()
                     raise
                 except Exception as error:
-                    if isinstance(error, Fenced):  # by a successor, or by a transaction that took too long
-                        ledger.check(self._lease)
                     log.warning("the stream stumbled and recovers in %.1f s: %s", pause, _sentence(error))
                     self._alarm("stumbled", _sentence(error))
                     self.stop.wait(pause)

@@ -32,7 +32,7 @@ def due(partitions: Iterable[Partition], planned: Mapping[Key, int]) -> list[Ran
     ranges = (
         Range(p.topic, p.topic_id, p.partition, planned.get(p.key, 0), p.high) for p in sorted(partitions)
     )
-    return [r for r in ranges if len(r) > 0]
+    return [r for r in ranges if r.end > r.first]
 
 
 def choose(ranges: Sequence[Range], limit: int) -> tuple[Range, ...]:

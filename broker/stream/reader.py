@@ -14,6 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from broker.kafka import RECONNECT
 from broker.stream.plan import Gap, Range
 from broker.stream.source import SourceError
 
@@ -54,6 +55,7 @@ def _consumer(kafka: Mapping[str, Any]) -> Consumer:
             "fetch.queue.backoff.ms": 5,
             "fetch.wait.max.ms": 50,
             "check.crcs": True,
+            **RECONNECT,
         }
         _consumers[key] = Consumer({**defaults, **kafka})
     return _consumers[key]

@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from broker.kafka import RECONNECT
 from broker.stream.planning import Partition
 
 
@@ -28,7 +29,7 @@ class KafkaSource:
         self.kafka = dict(kafka)
         self.topics = tuple(topics)
         self.refresh_s = refresh_s
-        self._admin = AdminClient(dict(self.kafka))
+        self._admin = AdminClient({**RECONNECT, **self.kafka})
         self._ids: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._refreshed = -float("inf")

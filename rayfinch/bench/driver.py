@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class Driver:
         None
     )  # called as each batch is told; what it returns stays with the batch
     batches: list[Batch] = field(default_factory=list)
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside that of this process
     _process: subprocess.Popen[str] | None = None
     _told: threading.Condition = field(default_factory=threading.Condition)
 
@@ -78,6 +79,11 @@ class Driver:
     def pid(self) -> int:
         assert self._process is not None, "the stream is not started"
         return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll() if self._process else None
 
     @property
     def done(self) -> int:
@@ -89,8 +95,9 @@ class Driver:
         # places. RAY_ADDRESS would lead to a cluster whose processes are not ours to measure.
         env = {k: v for k, v in os.environ.items() if not (k.startswith(PREFIX) and "__" in k)}
         env.pop("RAY_ADDRESS", None)
+        env |= self.environment
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with (self.config.parent / "stream.log").open("wb") as log:
+        with (self.config.parent / "stream.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*tied, sys.executable, "-m", "rayfinch", "stream", str(self.config), "--json"],
                 env=env,

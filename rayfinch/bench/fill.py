@@ -66,7 +66,7 @@ class Input:
             "bootstrap.servers": self.kafka.bootstrap,
             "message.max.bytes": LARGEST,
             "linger.ms": 5,
-            "log_level": 3,
+            "log_level": 0,  # a Kafka that goes away is the caller's news
             "queue.buffering.max.kbytes": 256 << 10,
             **({} if self.kafka.isolates else PRODUCER),
         }

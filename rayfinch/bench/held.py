@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import fastavro
 import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from broker.archive.archive import Archive
 from broker.database.engine import connect, reading
 from broker.packets.schema import CUTOUTS, PUBLIC
 from broker.publish.reader import Schemas
+from rayfinch.bench import equal
 from rayfinch.bench.judge import Held, faults, objects_faults
 from rayfinch.bench.watch import Place, place
 from rayfinch.config import Settings
@@ -24,15 +27,54 @@ from rayfinch.config import Settings
 IDS = {"ztf": ("candid", "alert_id"), "lsst": ("diaSourceId", "alert_id")}
 SCORES = "rayfinch_scores"
 SILENCE_S = 30.0
+ROWS = 500  # of the archive, read at once with their stamps
 
 
 def judge(settings: Settings, sent: Set[int]) -> tuple[list[str], dict[Place, int]]:
     """What is wrong with what the stream has kept of `sent`; and where in the topics each alert is."""
-    topics, places = _topics(settings)
+    kept = look(settings)
+    return faults(sent, kept.places, kept.eligible) + kept.wrong_counts, kept.offsets
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the topics, the archive and the database hold; which ids each model has to score.
+
+    wrong_counts: where the database's number of alerts of an object is not the archive's, a sentence each.
+    offsets: where in the topics each alert is.
+    """
+
+    places: Sequence[Held]
+    eligible: Mapping[str, Set[int]]
+    wrong_counts: list[str]
+    offsets: dict[Place, int]
+
+
+def look(settings: Settings) -> Kept:
+    """Read all that the stream of `settings` has kept."""
+    topics, offsets = _topics(settings)
     archive, eligible, per_object = _archive(settings)
     database, counts = _database(settings)
-    found = faults(sent, (topics, archive, database), eligible) + objects_faults(counts, per_object)
-    return found, places
+    return Kept((topics, archive, database), eligible, objects_faults(counts, per_object), offsets)
+
+
+def difference(settings: Settings) -> str | None:
+    """A sentence where the topics are not, byte for byte, what follows from the archive."""
+    from rayfinch.wiring import outputs
+
+    rules, bootstrap = outputs(settings), str(settings.publish.kafka["bootstrap.servers"])
+    archive = Archive(settings.archive.uri, settings.survey)
+    ids = np.unique(archive.get(columns=["alert_id"])["alert_id"].to_numpy())
+    wanted: Counter[bytes] = Counter()
+    for part in np.array_split(ids, -(-len(ids) // ROWS)):
+        alerts = archive.get(alert_ids=part.tolist())
+        schemas = archive.writer_schemas(set(alerts["packet_schema"].to_pylist()))
+        wanted += equal.expected(alerts, schemas, rules)
+    topics = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=20).topics
+    ours = (rules.schemas, rules.batches, rules.dead_letters(settings.survey))
+    records = [t for t in topics if t.startswith(f"{rules.prefix}.") and t not in ours]
+    found = equal.digests((str(m.topic()), m.key(), m.value()) for m in _messages(bootstrap, records))
+    return equal.difference(found, wanted)
 
 
 def all_topics(settings: Settings) -> list[str]:

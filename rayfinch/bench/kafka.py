@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rayfinch.embedded import CLUSTER_ID, EmbeddedKafka
@@ -69,24 +70,52 @@ def _named(bootstrap: str) -> Kafka:
 
 
 def _started(path: Path, folder: Path) -> Iterator[Kafka]:
-    folder.mkdir(parents=True, exist_ok=True)
-    log, port = folder / "server.log", _free_ports()
-    # However this process dies, the server goes too.
-    tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [*tied, "sh", str(path), str(folder), str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+    server = Server(path, folder)
     try:
-        _wait(server, port, log)
-        yield Kafka(f"127.0.0.1:{port}", f"started by {path.name} in {path.parent.name}", pid=server.pid)
+        server.start()
+        what = f"started by {path.name} in {path.parent.name}"
+        yield Kafka(server.bootstrap, what, pid=server.pid)
     finally:
-        # Nobody needs what it holds, and a clean end takes seconds.
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        server.kill()  # nobody needs what it holds, and a clean end takes seconds
+
+
+@dataclass
+class Server:
+    """A Kafka that `script` starts, which can be killed and started again on its port, with what it holds."""
+
+    script: Path
+    folder: Path
+    port: int = field(default_factory=lambda: free_ports(2))
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start it, and return once it answers. Raises KafkaScriptError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / "server.log"
+        # However this process dies, the server goes too.
+        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [*tied, "sh", str(self.script), str(self.folder), str(self.port)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        _wait(self._process, self.port, log)
+
+    def kill(self) -> None:
+        """As kill -9 would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path, wait_s: float = 90) -> None:
@@ -107,15 +136,23 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: Path, wait_s: float =
         time.sleep(0.1)
 
 
-def _free_ports() -> int:
-    """A free port with a free one behind it (the controller's)."""
-    for _ in range(100):
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-    raise KafkaScriptError("no two free ports on 127.0.0.1")
+def free_ports(count: int) -> int:
+    """The first of `count` free ports in a row, on 127.0.0.1.
+
+    Below Linux' ephemeral range, so that no outgoing connection takes one while its server is down.
+    """
+    for _ in range(1000):
+        first = random.SystemRandom().randrange(15000, 32000)
+        if all(_is_free(first + i) for i in range(count)):
+            return first
+    raise KafkaScriptError(f"no {count} free ports in a row on 127.0.0.1")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -29,6 +29,21 @@ class Sample:
         return zip(ids, fresh, strict=False)
 
 
+def gathered(paths: Sequence[Path], schemas: Path | None, most: int) -> Sample:
+    """The packets of `paths`; simulated ones, `most` but at most 1,000, where there are no paths.
+
+    Raises NoPackets, PacketError.
+    """
+    if paths:
+        from broker.packets.files import read_packets
+        from rayfinch.demo import schemas_beside
+
+        return sample(list(read_packets(paths)), schemas or schemas_beside(paths))
+    from training.simulation import packets
+
+    return sample([(str(i), s.packet) for i, s in enumerate(packets(min(most, 1000), 1))], None)
+
+
 def sample(packets: Sequence[tuple[str, bytes]], schemas: Path | None) -> Sample:
     """What of named packets can be sent. Raises PacketError where they are of no survey, or of several."""
     from broker.packets.decode import decode

@@ -122,18 +122,9 @@ def _rate(text: str) -> float | Literal["max"]:
 
 
 def _sample(paths: list[Path], schemas: Path | None, alerts: int) -> Any:
-    from rayfinch.bench.sample import sample
-    from rayfinch.demo import schemas_beside
+    from rayfinch.bench.sample import gathered
 
-    if paths:
-        from broker.packets.files import read_packets
-
-        found = sample(list(read_packets(paths)), schemas or schemas_beside(paths))
-    else:
-        from training.simulation import packets
-
-        simulated = enumerate(packets(min(alerts, 1000), 1))
-        found = sample([(str(i), s.packet) for i, s in simulated], None)
+    found = gathered(paths, schemas, alerts)
     left_out = f" ({found.left_out} are left out: undecodable, or twice there)" if found.left_out else ""
     _tell(f"{len(found.packets)} different packets of {found.survey}{left_out}")
     return found

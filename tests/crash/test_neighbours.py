@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -46,11 +46,11 @@ def under_fire(deployment: Deployment, packets: list[bytes], fire: Callable[[], 
     try:
         ledger = deployment.ledger()
         eventually(lambda: bool(ledger.offsets()) and not ledger.open_plans(), 120)
-        sender = threading.Thread(target=lambda: trickle(deployment, packets[50:]))
-        sender.start()
-        time.sleep(0.3)
-        fire()
-        sender.join()
+        with ThreadPoolExecutor(1) as thread:
+            sender = thread.submit(trickle, deployment, packets[50:])
+            time.sleep(0.3)
+            fire()
+            sender.result()
         wanted = len(packets)
         eventually(lambda: sum(ledger.offsets().values()) >= wanted and not ledger.open_plans(), 120)
         process.send_signal(signal.SIGTERM)
@@ -121,7 +121,6 @@ def test_a_stalled_model_costs_its_own_scores_and_says_so(deployment, packets, a
     assert all(s["reason"] for s in silent)
 
 
-@pytest.mark.xfail(reason="a source that restarts is sometimes waited for longer than 120 s", strict=False)
 @pytest.mark.parametrize("which", ["source", "own"])
 def test_a_killed_kafka_is_waited_for(deployment, packets, alert_ids, own_servers, which):
     server = own_servers[which == "own"]
@@ -150,7 +149,6 @@ def test_sigterm_finishes_what_is_in_flight(deployment, packets):
     assert ledger.acquire("next:1", 10, False), "the lease was given back"
 
 
-@pytest.mark.xfail(reason="a sleeper that holds SQLite's write lock stops its successor", strict=False)
 def test_a_driver_that_slept_through_its_successors_start_does_nothing(deployment, packets, alert_ids):
     deployment.send(packets[:50])
     sleeper = deployment.start()

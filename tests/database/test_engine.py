@@ -9,8 +9,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from broker.database import engine as engine_module
 from broker.database.engine import DatabaseError, connect, reading, revision, upgrade
+from broker.database.lease import acquire, hold
 from broker.database.tables import metadata
 
 
@@ -77,6 +80,17 @@ def test_a_database_that_is_not_there_is_named_without_its_password():
 def test_what_is_no_database_is_said(url, why):
     with pytest.raises(DatabaseError, match=why):
         connect(url)
+
+
+def test_postgresql_ends_a_transaction_whose_client_sleeps(fresh_postgres_url, monkeypatch):
+    """A driver that is stopped inside of one keeps its lease's row from its successor no longer."""
+    monkeypatch.setattr(engine_module, "IDLE_S", 0.5)
+    sleeper, successor = connect(fresh_postgres_url), connect(fresh_postgres_url)
+    lease = acquire(sleeper, "ztf", "ztf", "sleeper:1", 0.1, False)
+    with pytest.raises(DBAPIError), sleeper.begin() as db:  # noqa: PT012  # the end of it raises, too
+        hold(db, lease)
+        acquire(successor, "ztf", "ztf", "successor:1", 10, True)
+        hold(db, lease)
 
 
 def test_a_reader_sees_what_was_committed_while_a_writer_is_at_work(engine):

@@ -28,6 +28,11 @@ def test_a_new_night_and_a_new_partition_are_due_from_their_beginning():
     ]
 
 
+def test_a_source_that_shows_less_than_was_planned_has_nothing_due():
+    """As a Kafka does for a moment after a crash."""
+    assert due([Partition("a", "1", 0, high=5)], {("a", "1", 0): 7}) == []
+
+
 def test_a_long_partition_leaves_room_for_the_short_ones():
     long, short = Range("t", "i", 0, 0, 10_000), Range("t", "i", 1, 5, 8)
     assert choose([long, short], 100) == (Range("t", "i", 0, 0, 97), short)

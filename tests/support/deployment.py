@@ -22,14 +22,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from broker.archive.archive import Archive
 from broker.database.engine import connect
 from broker.database.ledger import Ledger
-from broker.publish.encode import encode
+from broker.kafka import RECONNECT
+from rayfinch.bench import equal
 from rayfinch.config import Settings, load
 from rayfinch.wiring import outputs
 from tests.publish.topics import messages
 from tests.support.processes import tail
 
 ROOT = Path(__file__).parents[2]
-Message = tuple[str, bytes | None, bytes | None]  # topic, key, value
+SENT_S = 60.0  # a source that was killed is back by then
 
 
 @dataclass
@@ -85,14 +86,15 @@ class Deployment:
     def send(self, packets: Sequence[bytes], topic: str = "", partitions: int = 3) -> None:
         """Produce packets to the source, over all partitions."""
         topic = topic or self.topic
-        admin = AdminClient({"bootstrap.servers": self.source})
-        if topic not in admin.list_topics(timeout=20).topics:
+        kafka = {**RECONNECT, "bootstrap.servers": self.source}
+        admin = AdminClient(kafka)
+        if topic not in admin.list_topics(timeout=SENT_S).topics:
             admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
-        producer = Producer({"bootstrap.servers": self.source, "message.max.bytes": 16 << 20})
+        producer = Producer({**kafka, "message.max.bytes": 16 << 20, "enable.idempotence": True})
         for i, packet in enumerate(packets):
             producer.produce(topic, packet, partition=i % partitions)
             producer.poll(0)
-        assert producer.flush(60) == 0
+        assert producer.flush(SENT_S) == 0
 
     def start(self, *options: str, failpoint: str = "") -> subprocess.Popen[bytes]:
         """Start a driver; `failpoint` kills it as kill -9 would."""
@@ -139,13 +141,13 @@ class Deployment:
 class Audit:
     deployment: Deployment
     alerts: pa.Table
-    messages: list[Message]
+    messages: list[equal.Record]
 
     @property
     def alert_ids(self) -> list[int]:
         return sorted(self.alerts["alert_id"].to_pylist())
 
-    def in_topic(self, name: str) -> list[Message]:
+    def in_topic(self, name: str) -> list[equal.Record]:
         topic = f"{self.deployment.name}.{self.deployment.survey}.{name}"
         return [m for m in self.messages if m[0] == topic]
 
@@ -155,15 +157,10 @@ class Audit:
         assert self.alert_ids == sorted(alert_ids), "the archive"
         settings = d.loaded
         schemas = d.archive().writer_schemas(set(self.alerts["packet_schema"].to_pylist()))
-        expected = encode(self.alerts, schemas, outputs(settings)).select(["topic", "key", "value"])
-        rows = expected.to_pylist()
-        wanted = Counter((r["topic"], r["key"], r["value"]) for r in rows)
         own = (f"{d.name}.schemas", f"{d.name}.batches", f"{d.name}.{d.survey}.deadletters")
-        found = Counter(m for m in self.messages if m[0] not in own)
-        assert found == wanted, (
-            "the topics do not equal the archive: "
-            f"{sum((wanted - found).values())} records are missing, {sum((found - wanted).values())} too many"
-        )
+        found = equal.digests(m for m in self.messages if m[0] not in own)
+        wrong = equal.difference(found, equal.expected(self.alerts, schemas, outputs(settings)))
+        assert wrong is None, wrong
         assert len(self.in_topic("deadletters")) == dead_letters, "the dead-letter topic"
         with connect(settings.database.url).connect() as db:
             from sqlalchemy import text
@@ -180,7 +177,7 @@ class Audit:
         assert not d.ledger().open_plans(), "every batch is done"
 
 
-def read_topics(bootstrap: str, prefix: str) -> list[Message]:
+def read_topics(bootstrap: str, prefix: str) -> list[equal.Record]:
     """Every committed message of the topics that begin with `prefix.`"""
     kafka = {"bootstrap.servers": bootstrap}
     return [
