@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rayfinch.stream")
 
+# Ray runs workers and replicas at nice 15: whatever else a machine has to do would starve the stream's work.
+WORKER_ENV = {"RAY_worker_niceness": "0"}
+
 
 def outputs(settings: Settings) -> Outputs:
     """The topics that the configuration asks for."""
@@ -83,6 +86,9 @@ def start_ray(settings: Settings) -> None:
         options |= {"num_cpus": settings.ray.num_cpus, "include_dashboard": False}
         # Ray ends workers beyond one a CPU when they idle for a second; a new one costs three.
         os.environ.setdefault("RAY_num_workers_soft_limit", str((os.cpu_count() or 1) + 4))
+        os.environ.update(WORKER_ENV | os.environ)  # inherited: no worker needs to be set up for it
+    else:
+        options |= {"runtime_env": {"env_vars": WORKER_ENV}}
     ray.init(address=address, ignore_reinit_error=True, **options)
 
 
@@ -155,8 +161,9 @@ def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) 
     deploy(settings.stream, deployed(settings))
     from broker.stream.loop import Loop
 
+    loop = Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
     ray.get(warming)
-    return Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
+    return loop
 
 
 @contextmanager
