@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,9 +20,9 @@ from tests.conftest import RAY_FOR_TESTS
 from tests.support.deployment import ROOT, Deployment, eventually
 from tests.support.ports import free_port
 from tests.support.processes import end, spawn, wait_until
+from tests.test_readme import sessions
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-STOP_S = "60"
 
 
 def environment() -> dict[str, str]:
@@ -72,15 +72,13 @@ def ray_job(head: str, command: str, *arguments: str, timeout_s: float = 300) ->
 
 
 def submit(head: str, deployment: Deployment, *options: str, job: str, wait: bool = True) -> str:
-    """As in the README, and with the interpreter of this test run."""
-    variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_S}
+    """The README's command, with the interpreter and the configuration of this test."""
+    words = shlex.split(next(command for command, _ in sessions() if command.startswith("ray job submit")))
+    at = words.index("--")
+    assert words[at + 1 :] == ["python", "-m", "rayfinch", "stream", "configs/ztf.yaml"]
     stream = [sys.executable, "-m", "rayfinch", "stream", str(deployment.config), *options]
     waiting = [] if wait else ["--no-wait"]
-    env = json.dumps({"env_vars": variables})
-    return ray_job(
-        head, "submit", "--submission-id", job, *waiting, "--working-dir", ".", "--runtime-env-json", env,
-        "--", *stream,
-    )  # fmt: skip
+    return ray_job(head, "submit", "--submission-id", job, *waiting, *words[3:at], "--", *stream)
 
 
 @pytest.fixture
