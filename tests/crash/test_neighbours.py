@@ -18,7 +18,7 @@ from tests.support.kafka import KafkaServer
 from tests.support.processes import tail
 from tests.support.shared import Shared
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]  # the first test starts two Kafkas and a Ray
 
 
 @pytest.fixture(scope="module")
