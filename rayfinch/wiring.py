@@ -27,12 +27,14 @@ log = logging.getLogger("rayfinch.stream")
 # A worker needs for each block what it has just freed for the one before. So it keeps its memory, in huge
 # pages: to ask the system for fresh ones takes a sixth of all CPU time. (mmap_threshold is the most that
 # glibc accepts; Arrow's own pool returns memory on a clock.) Tasks are the unit of parallel work: a pool of
-# threads inside each would only wait for the others'.
+# threads inside each would only wait for the others'. And Ray runs workers and replicas at nice 15: whatever
+# else a machine has to do would starve the stream's work.
 WORKER_ENV = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:"
     "glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=2",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "POLARS_MAX_THREADS": "1",
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -101,7 +103,10 @@ def start_ray(settings: Settings) -> None:
         os.environ.setdefault("RAY_num_workers_soft_limit", str((os.cpu_count() or 1) + 4))
         os.environ.update(WORKER_ENV | os.environ)  # inherited: no worker needs to be set up for it
     else:
-        variables = {name: value for name, value in WORKER_ENV.items() if name not in os.environ}
+        # What the job's own runtime_env has already must not be said twice; but the niceness that a job's
+        # driver finds in its environment is its supervisor's, and reaches no worker.
+        given = os.environ.keys() - {"RAY_worker_niceness"}
+        variables = {name: value for name, value in WORKER_ENV.items() if name not in given}
         options |= {"runtime_env": {"env_vars": variables}}
     ray.init(address=address, ignore_reinit_error=True, **options)
     end_with_ray()
@@ -176,8 +181,9 @@ def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) 
     deploy(settings.stream, deployed(settings))
     from broker.stream.loop import Loop
 
+    loop = Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
     ray.get(warming)
-    return Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
+    return loop
 
 
 @contextmanager

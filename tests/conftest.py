@@ -22,6 +22,8 @@ Packets = list[tuple[str, bytes]]
 
 ZTF = ("ztf_public_20181128", "ztf_public_20200101", "ztf_public_2023_2025", "ztf_forced_photometry")
 LSST_CONTAINERS = ("lsstcam_20250905_v9", "hsc_cosmos_v9")
+# Where others take the machine's memory, Ray would kill what a test has started.
+RAY_FOR_TESTS = {"RAY_AUTH_MODE": "disabled", "RAY_memory_monitor_refresh_ms": "0"}
 
 
 def missing(reason: str) -> NoReturn:
@@ -126,7 +128,7 @@ def fresh_postgres_url(postgres: PostgresServer, topic: str) -> str:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """The address of a Ray cluster that outlives the drivers, as an operator's does: do not end it."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ |= {**RAY_FOR_TESTS, "RAY_worker_niceness": "0"}  # as wiring.start_ray has it
     import ray
 
     context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**30)

@@ -13,6 +13,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from broker.kafka import RECONNECT
 from broker.stream.planning import Partition
 
+ANSWER_S = 10.0  # how long the cluster may take to answer
+
 
 class SourceError(RuntimeError):
     """The source does not answer, or answers with an error: worth another try later."""
@@ -55,7 +57,7 @@ class KafkaSource:
         if not request:
             return []
         futures = self._admin.list_offsets(
-            request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10
+            request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S
         )
         found = []
         for place, future in futures.items():
@@ -75,10 +77,10 @@ class KafkaSource:
 
     def _refresh(self) -> None:
         try:
-            topics = self._admin.list_topics(timeout=10).topics
+            topics = self._admin.list_topics(timeout=ANSWER_S).topics
             names = sorted(name for name, t in topics.items() if self.matches(name) and t.error is None)
             described = (
-                self._admin.describe_topics(TopicCollection(names), request_timeout=10) if names else {}
+                self._admin.describe_topics(TopicCollection(names), request_timeout=ANSWER_S) if names else {}
             )
             ids, counts = {}, {}
             for name, future in described.items():

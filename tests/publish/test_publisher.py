@@ -32,10 +32,9 @@ class Night:
         self.stream = f"{prefix}-ztf"
         self.opened = []
 
-    def publisher(self, stream=None, **settings_):
-        publisher = Publisher(
-            {**self.kafka, **settings_}, stream or self.stream, self.outputs, "ztf", timeout_s=20
-        )
+    def publisher(self, stream=None, timeout_s=20, **settings_):
+        kafka = {**self.kafka, **settings_}
+        publisher = Publisher(kafka, stream or self.stream, self.outputs, "ztf", timeout_s=timeout_s)
         publisher.open()
         self.opened.append(publisher)
         return publisher
@@ -247,7 +246,7 @@ def test_more_records_than_the_queue_holds_wait_for_it(night):
 
 
 def test_a_topic_that_was_deleted_is_made_again(night):
-    publisher = night.publisher()
+    publisher = night.publisher(timeout_s=5)  # the time after which the lost topic shows
     publisher.publish([night.records(1)], [], {}, {"batch": 1}, fence)
     name = f"{night.outputs.prefix}.ztf.all"
     publisher._topics.admin.delete_topics([name])[name].result(10)

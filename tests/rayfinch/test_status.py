@@ -17,6 +17,7 @@ from rayfinch.cli import app
 from rayfinch.status import lags
 from tests.support.deployment import Deployment
 from tests.support.ports import free_port
+from tests.support.running import Running
 
 
 def run(*arguments: str) -> Result:
@@ -80,7 +81,8 @@ def test_json_tells_everything_in_one_document(ledger, config):
     assert [e["message"] for e in found["events"]] == ["an offset is gone"]
 
 
-def test_a_source_that_does_not_answer_is_said_in_a_line(ledger, config):
+def test_a_source_that_does_not_answer_is_said_in_a_line(ledger, config, monkeypatch):
+    monkeypatch.setattr("broker.stream.source.ANSWER_S", 0.5)
     document = yaml.safe_load(config.read_text())
     document["source"]["kafka"]["bootstrap.servers"] = f"127.0.0.1:{free_port()}"
     config.write_text(yaml.safe_dump(document))
@@ -128,7 +130,8 @@ def test_lag_is_the_sources_end_less_what_is_committed():
 def test_after_a_run_nothing_is_behind(tmp_path, kafka, ray_cluster, topic, ztf_packets):
     deployment = Deployment(tmp_path / "d", kafka, kafka, topic, ray_cluster)
     deployment.send([b for _, b in ztf_packets[:20]])
-    deployment.finish()
+    with Running(deployment) as running:
+        running.until(20)
     found = json.loads(run("status", str(deployment.config), "--json").stdout)
     assert (found["source"]["error"], found["source"]["lag"]) == (None, 0)
     assert sum(p["committed"] for p in found["source"]["partitions"]) == 20

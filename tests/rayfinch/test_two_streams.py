@@ -35,7 +35,7 @@ def streams(tmp_path, kafka_pair, ray_cluster, topic, lsst_schemas) -> dict[str,
             f"{topic}-{name}",
             ray_cluster,
             survey=name,
-            stream=f"{topic}-{name}",
+            stream="crash" if name == "ztf" else "crash-lsst",  # the crash tests' replicas are warm
             models=MODELS,
             settings=settings[name],
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,44 +13,17 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from broker.packets.decode import decode
 from broker.packets.survey import survey
-from broker.stream.loop import Loop
+from broker.stream.planning import choose, due
 from broker.stream.topics import RECREATED
 from rayfinch import wiring
 from tests.support.deployment import Deployment, eventually, ray_processes
+from tests.support.running import Running
 
 Packets = list[tuple[str, bytes]]
 
 
 def ids(packets: list[bytes]) -> list[int]:
     return decode(survey("ztf"), packets).alerts["alert_id"].to_pylist()
-
-
-class Running:
-    """A loop in a thread of the test, without models."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self.deployment = deployment
-        self.outcomes: list[dict[str, Any]] = []
-        self.loop = Loop(wiring.stream(deployment.loaded), "test:1", lambda p, o: self.outcomes.append(o))
-        self._thread = threading.Thread(target=self.loop.run)
-
-    def __enter__(self) -> Running:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def count(self, name: str = "alerts") -> int:
-        return sum(o["counts"][name] for o in self.outcomes)
-
-    def until(self, alerts: int) -> None:
-        eventually(lambda: self.count() >= alerts)
-
-    def events(self) -> list[str]:
-        return [e["kind"] for e in self.deployment.ledger().events()]
 
 
 @pytest.fixture
@@ -175,7 +147,11 @@ def test_a_recreated_topic_starts_again_at_zero(deploy, packets, admin):
 def test_a_plan_of_a_topic_that_was_recreated_before_it_ran_is_a_gap(deploy, packets, admin):
     deployment = deploy()
     deployment.send(packets[:20], partitions=1)
-    assert deployment.drive(failpoint="run.before") != 0
+    stream = wiring.stream(deployment.loaded)  # of a driver that dies with its first plan
+    lease = stream.ledger.acquire("dead:1", 60, False)
+    plan = stream.ledger.plan(lease, choose(due(stream.source.partitions(), {}), 60), {})
+    assert len(plan) == 20
+    stream.ledger.release(lease)
     admin.delete_topics([deployment.topic])[deployment.topic].result()
     eventually(lambda: deployment.topic not in admin.list_topics(timeout=10).topics)
     deployment.send(packets[20:30], partitions=1)

@@ -202,10 +202,13 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def ray_processes(title: str) -> list[psutil.Process]:
-    """Ray's processes with this in their title."""
+    """The processes with this in their title of the Ray that this test run has started: never another's."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
+    for process in psutil.Process().children(recursive=True):
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:  # it has ended meanwhile
+            continue
         if line.startswith("ray::") and title in line:
             found.append(process)
     return found
