@@ -29,7 +29,9 @@ GUARD = "rayfinch_guard"
 _GUARD_SIZE = 16
 _MOST_AT_ONCE = 512  # data a container: the reader's offsets into strings and stamps have 32 bits
 _PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
+_BYTES = {"null": 0, "float": 4, "double": 8}
 _MAX_TYPES = 10_000
+_MOST_ROOM = 64  # bytes in memory for a byte of an array; a list of nullable numbers has 8
 _KEPT_LOGICAL_TYPES = frozenset(["timestamp-micros", "timestamp-millis"])
 
 
@@ -123,8 +125,12 @@ class _Inliner:
             return self.declare(node, namespace)
         if kind == "array":
             items = self.inline(node["items"], namespace)
-            if _no_bytes(items):
+            if not (least := _least(items)):
                 raise PacketError("its schema has arrays of nothing, of which any packet may hold any number")
+            if _room(items) > _MOST_ROOM * least:
+                raise PacketError(
+                    f"its schema has arrays whose items may take {_room(items) // least} times their bytes"
+                )
             return {"type": "array", "items": items}
         if kind == "map":
             entry = [{"name": "key", "type": "string"}, {"name": "value", "type": node["values"]}]
@@ -149,10 +155,23 @@ class _Inliner:
         return {"type": "record", "name": name, "fields": fields}
 
 
-def _no_bytes(node: Any) -> bool:
-    """Whether a value of the (inlined) type may be encoded in no bytes at all."""
-    if node == "null":
-        return True
-    if isinstance(node, dict) and node["type"] == "record":
-        return all(_no_bytes(f["type"]) for f in node["fields"])
-    return isinstance(node, dict) and node["type"] == "fixed" and node["size"] == 0
+def _least(node: Any) -> int:
+    """The fewest bytes in which a value of the (inlined) type can be encoded."""
+    if isinstance(node, str):
+        return _BYTES.get(node, 1)
+    if isinstance(node, list):
+        return 1 + min(map(_least, node), default=0)
+    if node["type"] == "record":
+        return sum(_least(f["type"]) for f in node["fields"])
+    return node["size"] if node["type"] == "fixed" else 1
+
+
+def _room(node: Any) -> int:
+    """About how many bytes a value takes in columns, which have room for a null's fields, too."""
+    if isinstance(node, str):
+        return 8 if node != "null" else 0
+    if isinstance(node, list):
+        return sum(map(_room, node))
+    if node["type"] == "record":
+        return sum(_room(f["type"]) for f in node["fields"])
+    return node["size"] if node["type"] == "fixed" else 8
