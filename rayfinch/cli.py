@@ -30,6 +30,7 @@ COMMANDS = (
     "database",
     "train",
     "bench",
+    "fuzz",
 )
 
 # What a user's input or surroundings can be guilty of: told in one line, without a traceback. By name,

@@ -31,7 +31,7 @@ _MOST_AT_ONCE = 512  # data a container: the reader's offsets into strings and s
 _PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
 _BYTES = {"null": 0, "float": 4, "double": 8}
 _MAX_TYPES = 10_000
-_MOST_ROOM = 64  # bytes in memory for a byte of an array; a list of nullable numbers has 8
+_MOST_ROOM = 1 << 30  # bytes in memory of one datum
 _KEPT_LOGICAL_TYPES = frozenset(["timestamp-micros", "timestamp-millis"])
 
 
@@ -47,6 +47,8 @@ def decode(schema_json: str, bodies: Sequence[bytes]) -> pl.DataFrame:
     if len(bodies) > _MOST_AT_ONCE:
         pieces = [bodies[at : at + _MOST_AT_ONCE] for at in range(0, len(bodies), _MOST_AT_ONCE)]
         return pl.concat([decode(schema_json, piece) for piece in pieces])
+    if (room := max(map(len, bodies), default=0) * unfolding(schema_json)) > _MOST_ROOM:
+        raise PacketError(f"it may unfold to {room >> 20:,} MiB, more than the {_MOST_ROOM >> 20:,} allowed")
     secret = os.urandom(_GUARD_SIZE - 8)
     guards = [secret + i.to_bytes(8, "big") for i in range(len(bodies))]
     guarded = [piece for pair in zip(bodies, guards, strict=True) for piece in pair]
@@ -96,6 +98,12 @@ def inlined(schema_json: str) -> dict[str, Any]:
     return schema
 
 
+@lru_cache(maxsize=64)
+def unfolding(schema_json: str) -> int:
+    """How many bytes of columns a byte of a datum can become at most: in arrays of nothing but nulls."""
+    return max(1, _unfolding(inlined(schema_json)))
+
+
 class _Inliner:
     """Walks a schema in the order of its declarations, as Avro's rules of names demand."""
 
@@ -125,12 +133,8 @@ class _Inliner:
             return self.declare(node, namespace)
         if kind == "array":
             items = self.inline(node["items"], namespace)
-            if not (least := _least(items)):
+            if not _least(items):
                 raise PacketError("its schema has arrays of nothing, of which any packet may hold any number")
-            if _room(items) > _MOST_ROOM * least:
-                raise PacketError(
-                    f"its schema has arrays whose items may take {_room(items) // least} times their bytes"
-                )
             return {"type": "array", "items": items}
         if kind == "map":
             entry = [{"name": "key", "type": "string"}, {"name": "value", "type": node["values"]}]
@@ -153,6 +157,18 @@ class _Inliner:
         if len({f["name"] for f in fields}) < len(fields):
             raise PacketError("its schema has two fields of the same name in a record")
         return {"type": "record", "name": name, "fields": fields}
+
+
+def _unfolding(node: Any) -> int:
+    if isinstance(node, str):
+        return 0
+    if isinstance(node, list):
+        return max(map(_unfolding, node), default=0)
+    if node["type"] == "record":
+        return max((_unfolding(f["type"]) for f in node["fields"]), default=0)
+    if node["type"] == "array":
+        return max(_room(node["items"]) // _least(node["items"]), _unfolding(node["items"]))
+    return 0
 
 
 def _least(node: Any) -> int:

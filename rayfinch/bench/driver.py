@@ -80,6 +80,11 @@ class Driver:
         return self._process.pid
 
     @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    @property
     def done(self) -> int:
         """Alerts in all batches so far."""
         return sum(b.alerts for b in self.batches)
@@ -90,7 +95,7 @@ class Driver:
         env = {k: v for k, v in os.environ.items() if not (k.startswith(PREFIX) and "__" in k)}
         env.pop("RAY_ADDRESS", None)
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with (self.config.parent / "stream.log").open("wb") as log:
+        with (self.config.parent / "stream.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*tied, sys.executable, "-m", "rayfinch", "stream", str(self.config), "--json"],
                 env=env,
@@ -109,7 +114,7 @@ class Driver:
             while self.done < alerts:
                 if self._process is None or self._process.poll() is not None:
                     raise StreamFailed(
-                        f"the stream ended after {self.done} of {alerts} alerts: {self._tail()}"
+                        f"the stream ended after {self.done} of {alerts} alerts: {self.tail()}"
                     )
                 self._told.wait(0.5)
                 if len(self.batches) > seen:
@@ -117,7 +122,7 @@ class Driver:
                 if time.monotonic() > deadline:
                     raise StreamFailed(
                         f"the stream committed nothing for {STALLED_S:.0f} s, after {self.done} of {alerts} "
-                        f"alerts: {self._tail()}"
+                        f"alerts: {self.tail()}"
                     )
 
     def stop(self) -> None:
@@ -146,6 +151,7 @@ class Driver:
                     self.batches.append(Batch(now, told, mark))
                     self._told.notify_all()
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
+        """The end of its log."""
         log = self.config.parent / "stream.log"
         return log.read_text(errors="replace").strip()[-1500:] or "it said nothing"

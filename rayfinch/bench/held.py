@@ -30,8 +30,8 @@ def judge(settings: Settings, sent: Set[int]) -> tuple[list[str], dict[Place, in
     """What is wrong with what the stream has kept of `sent`; and where in the topics each alert is."""
     topics, places = _topics(settings)
     archive, eligible, per_object = _archive(settings)
-    database, counts = _database(settings)
-    found = faults(sent, (topics, archive, database), eligible) + objects_faults(counts, per_object)
+    remembered, counts = database(settings)
+    found = faults(sent, (topics, archive, remembered), eligible) + objects_faults(counts, per_object)
     return found, places
 
 
@@ -50,7 +50,7 @@ def _topics(settings: Settings) -> tuple[Held, dict[Place, int]]:
     ids: list[int] = []
     places: dict[Place, int] = {}
     scored: dict[str, set[int]] = {}
-    for message in _messages(str(kafka["bootstrap.servers"]), all_topics(settings)):
+    for message in messages(str(kafka["bootstrap.servers"]), all_topics(settings)):
         schema = dict(message.headers() or [])["schema"]
         assert isinstance(schema, bytes)
         if schema.decode() not in readers:
@@ -73,7 +73,7 @@ def _reader(writer: Any, survey: str) -> tuple[Any, Any, str]:
     return writer, fastavro.parse_schema(part), id_field
 
 
-def _messages(bootstrap: str, topics: list[str]) -> Iterator[Message]:
+def messages(bootstrap: str, topics: list[str]) -> Iterator[Message]:
     """Every committed message of `topics` up to now."""
     consumer = Consumer(
         {
@@ -136,7 +136,7 @@ def _scored(alerts: pa.Table) -> dict[str, set[int]]:
     return scored
 
 
-def _database(settings: Settings) -> tuple[Held, dict[str, int]]:
+def database(settings: Settings) -> tuple[Held, dict[str, int]]:
     """The alerts that the database remembers, and its number of alerts of each object."""
     from sqlalchemy import select
 
