@@ -21,7 +21,9 @@ from rayfinch.fuzz.messages import PARTITIONS, Messages, healthy_number, number
 from rayfinch.fuzz.result import Result
 from rayfinch.replay import LARGEST, ReplayError
 
-START_S = 600.0  # for Ray, the models and the first batch, on a machine that has much else to do
+# A stream that is done with nothing more for so long hangs. The first batch waits for Ray and the models, and
+# a packet that hangs the decoder costs a watchdog's 20 s three times: twice in its task, then alone.
+PATIENCE_S = 600.0
 _STARTS = 5  # streams, before a campaign is given up
 _KEPT = 20  # files of evidence, of each trouble
 
@@ -125,13 +127,10 @@ class _Watch:
         progress: Callable[[int], None],
         result: Result,
     ) -> None:
-        self.driver, self.settings, self.sent, self.folder = driver, settings, sent, folder
+        self.driver, self.sent, self.folder = driver, sent, folder
         self.progress, self.result = progress, result
         self.ledger = Ledger(connect(settings.database.url), settings.stream, settings.survey)
         self.done = 0
-        # A packet that hangs the decoder costs a watchdog's time, a second one when its batch is tried again,
-        # and a third when it is alone.
-        self.patience = 60.0 + 8 * settings.watchdog_s
 
     def run(self, sender: _Sender) -> bool:
         """Whether every message was done with. Raises ReplayError when the sender fails."""
@@ -152,23 +151,23 @@ class _Watch:
 
     def _until_trouble(self, sender: _Sender) -> str | None:
         """What went wrong with the stream that runs now; None once it has done everything and has drained."""
-        since, patience = time.monotonic(), START_S
+        since = time.monotonic()
         while self.driver.status is None:
             if sender.failure:
                 raise ReplayError(f"Kafka does not take the packets: {sender.failure}")
             done = sum(self.ledger.offsets().values())
             if done > self.done:
-                self.done, since, patience = done, time.monotonic(), self.patience
+                self.done, since = done, time.monotonic()
                 self.progress(done)
             if done >= len(self.sent) and not self.ledger.open_plans():
                 self.driver.stop()
                 if self.driver.status != 0:
                     self.result.faults.append(f"the stream did not drain: its status is {self.driver.status}")
                 return None
-            if time.monotonic() - since > patience:
+            if time.monotonic() - since > PATIENCE_S:
                 self.result.hangs += 1
                 self.driver.stop()
-                return f"the stream did nothing for {patience:.0f} s after {self.done} messages"
+                return f"the stream did nothing for {PATIENCE_S:.0f} s after {self.done} messages"
             time.sleep(0.3)
         self.result.crashes += 1
         return f"the stream ended after {self.done} messages: {self.driver.tail()}"
