@@ -17,7 +17,7 @@ from broker.packets import columnar, reference
 from broker.packets.cutouts import CUTOUT_COLUMNS, BadStamp, check_stamp, cut_all, stamps
 from broker.packets.panics import told_panics
 from broker.packets.rows import alert_rows
-from broker.packets.schema import ALERTS, CUTOUTS
+from broker.packets.schema import ALERTS, CUTOUTS, second_name
 from broker.packets.slim import cut_out, put_back, slim
 from broker.packets.survey import Datum, PacketError, SchemaSource, Survey, UnsuitedSchema, WriterSchema
 from broker.packets.watchdog import watchdog
@@ -276,9 +276,39 @@ def _outside(alerts: pa.Table) -> Iterable[tuple[int, str]]:
 
 
 def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of tables of several schemas: `source` has every field of any, null where it is lacking."""
+    """One table of tables of several schemas: `source` has every field of any, null where it is lacking.
+
+    A field that is of another kind in a later table goes on under its second name, as in the archive.
+    """
     if not tables:
         return ALERTS.empty_table()
     if len(tables) == 1:
         return tables[0]
-    return pa.concat_tables(tables, promote_options="permissive")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:
+        return pa.concat_tables(_told_apart(tables), promote_options="permissive")
+
+
+def _told_apart(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    known: dict[str, pa.Field] = {}
+    found = []
+    for table in tables:
+        at = table.schema.get_field_index("source")
+        source = table["source"].combine_chunks()
+        fields = []
+        for field in source.type:
+            if not _unite(known.setdefault(field.name, field), field):
+                field = field.with_name(second_name(field))
+            fields.append(field)
+        renamed = pa.StructArray.from_arrays(source.flatten(), fields=fields)
+        found.append(table.set_column(at, pa.field("source", renamed.type, nullable=False), renamed))
+    return found
+
+
+def _unite(one: pa.Field, other: pa.Field) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+    except pa.ArrowTypeError:
+        return False
+    return True
