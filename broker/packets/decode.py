@@ -284,10 +284,9 @@ def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
         return ALERTS.empty_table()
     if len(tables) == 1:
         return tables[0]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowTypeError:
-        return pa.concat_tables(_told_apart(tables), promote_options="permissive")
+    if len({table.schema.field("source").type for table in tables}) > 1:
+        tables = _told_apart(tables)
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _told_apart(tables: Sequence[pa.Table]) -> list[pa.Table]:
@@ -298,7 +297,7 @@ def _told_apart(tables: Sequence[pa.Table]) -> list[pa.Table]:
         source = table["source"].combine_chunks()
         fields = []
         for field in source.type:
-            if not _unite(known.setdefault(field.name, field), field):
+            if not _same_kind(known.setdefault(field.name, field).type, field.type):
                 field = field.with_name(second_name(field))
             fields.append(field)
         renamed = pa.StructArray.from_arrays(source.flatten(), fields=fields)
@@ -306,9 +305,11 @@ def _told_apart(tables: Sequence[pa.Table]) -> list[pa.Table]:
     return found
 
 
-def _unite(one: pa.Field, other: pa.Field) -> bool:
-    try:
-        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
-    except pa.ArrowTypeError:
-        return False
-    return True
+def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether one type holds the values of both as they are (a real number does not hold every id)."""
+    if one == other or pa.types.is_null(one) or pa.types.is_null(other):
+        return True
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        shared = {f.name for f in one} & {f.name for f in other}
+        return all(_same_kind(one.field(name).type, other.field(name).type) for name in shared)
+    return any(is_kind(one) and is_kind(other) for is_kind in (pa.types.is_integer, pa.types.is_floating))
