@@ -31,6 +31,7 @@ COMMANDS = (
     "train",
     "bench",
     "chaos",
+    "fuzz",
 )
 
 # What a user's input or surroundings can be guilty of: told in one line, without a traceback. By name,

@@ -14,7 +14,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from broker.packets.schema import ALERTS, CUTOUTS, SCORES
+from broker.packets.schema import ALERTS, CUTOUTS, SCORES, second_name
 
 # Lance 2.2 is the first format in which a struct takes new fields without rewriting the rows there are.
 FORMAT: Literal["2.2"] = "2.2"
@@ -97,11 +97,6 @@ def _widenings(have: pa.StructType, want: pa.StructType) -> Iterator[tuple[str, 
             yield from ((f"{field.name}.{p}", k) for p, k in _widenings(have.field(at).type, field.type))
         elif _widens(have.field(at).type, field.type):
             yield field.name, field.type
-
-
-def second_name(field: pa.Field) -> str:
-    """Where the values of a field go that changed its kind."""
-    return f"{field.name}@{str(field.type).replace('.', '_')}"
 
 
 def _holds(have: pa.DataType, want: pa.DataType) -> bool:

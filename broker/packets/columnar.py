@@ -29,7 +29,9 @@ GUARD = "rayfinch_guard"
 _GUARD_SIZE = 16
 _MOST_AT_ONCE = 512  # data a container: the reader's offsets into strings and stamps have 32 bits
 _PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
+_BYTES = {"null": 0, "float": 4, "double": 8}
 _MAX_TYPES = 10_000
+_MOST_ROOM = 1 << 30  # bytes in memory of one datum
 _KEPT_LOGICAL_TYPES = frozenset(["timestamp-micros", "timestamp-millis"])
 
 
@@ -45,6 +47,8 @@ def decode(schema_json: str, bodies: Sequence[bytes]) -> pl.DataFrame:
     if len(bodies) > _MOST_AT_ONCE:
         pieces = [bodies[at : at + _MOST_AT_ONCE] for at in range(0, len(bodies), _MOST_AT_ONCE)]
         return pl.concat([decode(schema_json, piece) for piece in pieces])
+    if (room := max(map(len, bodies), default=0) * unfolding(schema_json)) > _MOST_ROOM:
+        raise PacketError(f"it may unfold to {room >> 20:,} MiB, more than the {_MOST_ROOM >> 20:,} allowed")
     secret = os.urandom(_GUARD_SIZE - 8)
     guards = [secret + i.to_bytes(8, "big") for i in range(len(bodies))]
     guarded = [piece for pair in zip(bodies, guards, strict=True) for piece in pair]
@@ -94,6 +98,12 @@ def inlined(schema_json: str) -> dict[str, Any]:
     return schema
 
 
+@lru_cache(maxsize=64)
+def unfolding(schema_json: str) -> int:
+    """How many bytes of columns a byte of a datum can become at most: in arrays of nothing but nulls."""
+    return max(1, _unfolding(inlined(schema_json)))
+
+
 class _Inliner:
     """Walks a schema in the order of its declarations, as Avro's rules of names demand."""
 
@@ -123,7 +133,7 @@ class _Inliner:
             return self.declare(node, namespace)
         if kind == "array":
             items = self.inline(node["items"], namespace)
-            if _no_bytes(items):
+            if not _least(items):
                 raise PacketError("its schema has arrays of nothing, of which any packet may hold any number")
             return {"type": "array", "items": items}
         if kind == "map":
@@ -149,10 +159,35 @@ class _Inliner:
         return {"type": "record", "name": name, "fields": fields}
 
 
-def _no_bytes(node: Any) -> bool:
-    """Whether a value of the (inlined) type may be encoded in no bytes at all."""
-    if node == "null":
-        return True
-    if isinstance(node, dict) and node["type"] == "record":
-        return all(_no_bytes(f["type"]) for f in node["fields"])
-    return isinstance(node, dict) and node["type"] == "fixed" and node["size"] == 0
+def _unfolding(node: Any) -> int:
+    if isinstance(node, str):
+        return 0
+    if isinstance(node, list):
+        return max(map(_unfolding, node), default=0)
+    if node["type"] == "record":
+        return max((_unfolding(f["type"]) for f in node["fields"]), default=0)
+    if node["type"] == "array":
+        return max(_room(node["items"]) // _least(node["items"]), _unfolding(node["items"]))
+    return 0
+
+
+def _least(node: Any) -> int:
+    """The fewest bytes in which a value of the (inlined) type can be encoded."""
+    if isinstance(node, str):
+        return _BYTES.get(node, 1)
+    if isinstance(node, list):
+        return 1 + min(map(_least, node), default=0)
+    if node["type"] == "record":
+        return sum(_least(f["type"]) for f in node["fields"])
+    return node["size"] if node["type"] == "fixed" else 1
+
+
+def _room(node: Any) -> int:
+    """About how many bytes a value takes in columns, which have room for a null's fields, too."""
+    if isinstance(node, str):
+        return 8 if node != "null" else 0
+    if isinstance(node, list):
+        return sum(map(_room, node))
+    if node["type"] == "record":
+        return sum(_room(f["type"]) for f in node["fields"])
+    return node["size"] if node["type"] == "fixed" else 8

@@ -17,14 +17,19 @@ from broker.packets import columnar, reference
 from broker.packets.cutouts import CUTOUT_COLUMNS, BadStamp, check_stamp, cut_all, stamps
 from broker.packets.panics import told_panics
 from broker.packets.rows import alert_rows
-from broker.packets.schema import ALERTS, CUTOUTS
+from broker.packets.schema import ALERTS, CUTOUTS, second_name
 from broker.packets.slim import cut_out, put_back, slim
 from broker.packets.survey import Datum, PacketError, SchemaSource, Survey, UnsuitedSchema, WriterSchema
 from broker.packets.watchdog import watchdog
 
 WATCHDOG_S = 20.0
-# Pieces of a block that failed are halved down to this size and then read one packet at a time.
-_HALVE_TO = 8
+# A block that failed is halved down to this size; then its unreadable packets are sorted out, a third of a
+# millisecond each. What fails without them is halved down to the second size and read one packet at a time.
+_SIFT = 64
+_HALVE_TO = 4
+# Bytes of a datum above which only columns read it: as Python's objects it would be fifty times as big.
+_LARGE = 1 << 18
+_NOT_UNDERSTOOD = "its values cannot be understood: {}"
 
 # The rows that are alerts, their positions in the block, and why the others are none.
 _Rows = tuple[pa.Table, list[int], dict[int, str]]
@@ -127,25 +132,64 @@ class _Work:
                 groups.setdefault(datum.schema, []).append(i)
         return groups
 
-    def block(self, schema: WriterSchema, indices: Sequence[int]) -> None:
-        """By columns; if that fails, in halves, so that one bad packet costs little; at last one by one."""
-        for without_stamps in (True, False):
-            try:
-                with watchdog(self.watchdog_s), told_panics():
-                    rows = self._rows_by_columns(schema, indices, without_stamps)
-            except UnsuitedSchema as error:
-                self.reasons.update((i, str(error)) for i in indices)
-                return
-            except Exception:  # whatever a damaged body does to the readers; the reference finds the packet
-                continue
-            self.keep(schema, indices, rows)
+    def block(self, schema: WriterSchema, indices: Sequence[int], readable: bool = False) -> None:
+        """By columns; if that fails, in halves, and the small ones without what the reference cannot read.
+
+        `readable`: the reference reads each of these. What fails even so is read one by one.
+        """
+        error = self._by_columns(schema, indices, readable)
+        if error is None:
             return
-        if len(indices) <= _HALVE_TO:
+        if isinstance(error, UnsuitedSchema) or (readable and self._is_large(indices[0])):
+            self.reasons.update((i, str(error)) for i in indices)
+        elif not readable and len(indices) <= _SIFT:
+            if sifted := self._readable(schema, indices):
+                self.block(schema, sifted, readable=True)
+        elif len(indices) <= _HALVE_TO:
             self.one_by_one(schema, indices)
         else:
             middle = len(indices) // 2
-            self.block(schema, indices[:middle])
-            self.block(schema, indices[middle:])
+            self.block(schema, indices[:middle], readable)
+            self.block(schema, indices[middle:], readable)
+
+    def _by_columns(
+        self, schema: WriterSchema, indices: Sequence[int], with_stamps: bool
+    ) -> PacketError | None:
+        """Keep the rows of these packets, or say why not. `with_stamps`: if need be, with their stamps in."""
+        error: Exception | None = None
+        for without_stamps in (True, False) if with_stamps else (True,):
+            try:
+                with watchdog(self.watchdog_s), told_panics():
+                    rows = self._rows_by_columns(schema, indices, without_stamps)
+            except UnsuitedSchema as unsuited:
+                return unsuited
+            except Exception as raised:  # whatever a damaged body does to the readers
+                error = raised
+            else:
+                self.keep(schema, indices, rows)
+                return None
+        return error if isinstance(error, PacketError) else PacketError(_NOT_UNDERSTOOD.format(error))
+
+    def _is_large(self, i: int) -> bool:
+        return self.data[i].end - self.data[i].start > _LARGE
+
+    def _readable(self, schema: WriterSchema, indices: Sequence[int]) -> list[int]:
+        """Those that the reference reads; the others have their reason. The large ones are done with."""
+        found = []
+        for i in filter(self._is_large, indices):
+            self.block(schema, [i], readable=True)
+        with watchdog(self.watchdog_s):
+            for i in indices:
+                if self._is_large(i):
+                    continue
+                try:
+                    with told_panics():
+                        reference.read_datum(schema.json, self.data[i].body)
+                except PacketError as error:
+                    self.reasons[i] = str(error)
+                else:
+                    found.append(i)
+        return found
 
     def _rows_by_columns(self, schema: WriterSchema, indices: Sequence[int], without_stamps: bool) -> _Rows:
         data = [self.data[i] for i in indices]
@@ -169,7 +213,7 @@ class _Work:
             except PacketError as error:
                 self.reasons[i] = str(error)
             except Exception as error:  # a value of another kind than the survey's
-                self.reasons[i] = f"its values cannot be understood: {error}"
+                self.reasons[i] = _NOT_UNDERSTOOD.format(error)
             else:
                 self.keep(schema, [i], rows)
 
@@ -232,9 +276,40 @@ def _outside(alerts: pa.Table) -> Iterable[tuple[int, str]]:
 
 
 def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of tables of several schemas: `source` has every field of any, null where it is lacking."""
+    """One table of tables of several schemas: `source` has every field of any, null where it is lacking.
+
+    A field that is of another kind in a later table goes on under its second name, as in the archive.
+    """
     if not tables:
         return ALERTS.empty_table()
     if len(tables) == 1:
         return tables[0]
+    if len({table.schema.field("source").type for table in tables}) > 1:
+        tables = _told_apart(tables)
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _told_apart(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    known: dict[str, pa.Field] = {}
+    found = []
+    for table in tables:
+        at = table.schema.get_field_index("source")
+        source = table["source"].combine_chunks()
+        fields = []
+        for field in source.type:
+            if not _same_kind(known.setdefault(field.name, field).type, field.type):
+                field = field.with_name(second_name(field))
+            fields.append(field)
+        renamed = pa.StructArray.from_arrays(source.flatten(), fields=fields)
+        found.append(table.set_column(at, pa.field("source", renamed.type, nullable=False), renamed))
+    return found
+
+
+def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether one type holds the values of both as they are (a real number does not hold every id)."""
+    if one == other or pa.types.is_null(one) or pa.types.is_null(other):
+        return True
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        shared = {f.name for f in one} & {f.name for f in other}
+        return all(_same_kind(one.field(name).type, other.field(name).type) for name in shared)
+    return any(is_kind(one) and is_kind(other) for is_kind in (pa.types.is_integer, pa.types.is_floating))

@@ -91,6 +91,11 @@ def assert_alerts(schema: pa.Schema) -> None:
             raise SchemaMismatch(f"column {field.name!r} of the alert table is {found}, not {field.type}")
 
 
+def second_name(field: pa.Field) -> str:
+    """Where the values of a field of `source` go that has another kind than before (a number, a text)."""
+    return f"{field.name}@{str(field.type).replace('.', '_')}"
+
+
 def datum(row: Mapping[str, Any]) -> bytes:
     """Rebuild the Avro datum as it was received: the stamps put back at `packet_cuts`, byte for byte.
 

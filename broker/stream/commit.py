@@ -70,7 +70,8 @@ class Committer:
         alerts: pa.Table | None = None
         if any(k.any() for k in keep):
             self.archive.keep_schemas(schemas)
-            self.archive.prepare(_archived_schema(results, keep))
+            for schema in _archived_schemas(results, keep):
+                self.archive.prepare(schema)
             pairs = [(block, k) for block, k in zip(blocks, keep, strict=True) if k.any()]
             written = ray.get([write.remote(b, k, self.archive, self.outputs, plan.tag) for b, k in pairs])
             clock.stage("write")
@@ -173,11 +174,11 @@ class _Clock:
         self._last = now
 
 
-def _archived_schema(results: Sequence[Result], keep: Sequence[np.ndarray]) -> pa.Schema:
-    schemas = [r.alerts.schema for r, k in zip(results, keep, strict=True) if k.any()]
-    unified = pa.unify_schemas(schemas, promote_options="permissive")
-    unified = unified.remove(unified.get_field_index("kafka_timestamp"))
-    return unified.append(pa.field("batch", pa.string()))
+def _archived_schemas(results: Sequence[Result], keep: Sequence[np.ndarray]) -> set[pa.Schema]:
+    """The different ones of the blocks: a field may be of another kind in each, which none alone can say."""
+    schemas = {r.alerts.schema for r, k in zip(results, keep, strict=True) if k.any()}
+    dropped = (s.remove(s.get_field_index("kafka_timestamp")) for s in schemas)
+    return {s.append(pa.field("batch", pa.string())) for s in dropped}
 
 
 def _outcome(

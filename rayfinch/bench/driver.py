@@ -116,7 +116,7 @@ class Driver:
             while self.done < alerts:
                 if self._process is None or self._process.poll() is not None:
                     raise StreamFailed(
-                        f"the stream ended after {self.done} of {alerts} alerts: {self._tail()}"
+                        f"the stream ended after {self.done} of {alerts} alerts: {self.tail()}"
                     )
                 self._told.wait(0.5)
                 if len(self.batches) > seen:
@@ -124,7 +124,7 @@ class Driver:
                 if time.monotonic() > deadline:
                     raise StreamFailed(
                         f"the stream committed nothing for {STALLED_S:.0f} s, after {self.done} of {alerts} "
-                        f"alerts: {self._tail()}"
+                        f"alerts: {self.tail()}"
                     )
 
     def stop(self) -> None:
@@ -153,6 +153,7 @@ class Driver:
                     self.batches.append(Batch(now, told, mark))
                     self._told.notify_all()
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
+        """The end of its log."""
         log = self.config.parent / "stream.log"
         return log.read_text(errors="replace").strip()[-1500:] or "it said nothing"

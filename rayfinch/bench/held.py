@@ -54,8 +54,8 @@ def look(settings: Settings) -> Kept:
     """Read all that the stream of `settings` has kept."""
     topics, offsets = _topics(settings)
     archive, eligible, per_object = _archive(settings)
-    database, counts = _database(settings)
-    return Kept((topics, archive, database), eligible, objects_faults(counts, per_object), offsets)
+    remembered, counts = database(settings)
+    return Kept((topics, archive, remembered), eligible, objects_faults(counts, per_object), offsets)
 
 
 def difference(settings: Settings) -> str | None:
@@ -73,7 +73,7 @@ def difference(settings: Settings) -> str | None:
     topics = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=20).topics
     ours = (rules.schemas, rules.batches, rules.dead_letters(settings.survey))
     records = [t for t in topics if t.startswith(f"{rules.prefix}.") and t not in ours]
-    found = equal.digests((str(m.topic()), m.key(), m.value()) for m in _messages(bootstrap, records))
+    found = equal.digests((str(m.topic()), m.key(), m.value()) for m in messages(bootstrap, records))
     return equal.difference(found, wanted)
 
 
@@ -92,7 +92,7 @@ def _topics(settings: Settings) -> tuple[Held, dict[Place, int]]:
     ids: list[int] = []
     places: dict[Place, int] = {}
     scored: dict[str, set[int]] = {}
-    for message in _messages(str(kafka["bootstrap.servers"]), all_topics(settings)):
+    for message in messages(str(kafka["bootstrap.servers"]), all_topics(settings)):
         schema = dict(message.headers() or [])["schema"]
         assert isinstance(schema, bytes)
         if schema.decode() not in readers:
@@ -115,7 +115,7 @@ def _reader(writer: Any, survey: str) -> tuple[Any, Any, str]:
     return writer, fastavro.parse_schema(part), id_field
 
 
-def _messages(bootstrap: str, topics: list[str]) -> Iterator[Message]:
+def messages(bootstrap: str, topics: list[str]) -> Iterator[Message]:
     """Every committed message of `topics` up to now."""
     consumer = Consumer(
         {
@@ -178,7 +178,7 @@ def _scored(alerts: pa.Table) -> dict[str, set[int]]:
     return scored
 
 
-def _database(settings: Settings) -> tuple[Held, dict[str, int]]:
+def database(settings: Settings) -> tuple[Held, dict[str, int]]:
     """The alerts that the database remembers, and its number of alerts of each object."""
     from sqlalchemy import select
 

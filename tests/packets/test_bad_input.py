@@ -12,7 +12,7 @@ import zlib
 import fastavro
 import pytest
 
-from broker.packets import container
+from broker.packets import container, reference
 from broker.packets.cutouts import MAX_STAMP
 from broker.packets.decode import decode
 from broker.packets.survey import survey
@@ -143,6 +143,23 @@ def test_a_field_of_another_type(good, written):
     assert reason(good, made.container(schema, made.record(schema, candid="twelve")))
 
 
+@pytest.mark.parametrize(("kind", "value"), [("string", "twenty"), ("long", 2**60 + 1)])
+def test_a_field_of_the_source_of_another_kind_harms_no_neighbour(good, written, kind, value):
+    """It goes on under a second name; once it took the whole block with it, again and again."""
+    schema = copy.deepcopy(written)
+    candidate = next(f for f in schema["fields"] if f["name"] == "candidate")["type"]["fields"]
+    next(f for f in candidate if f["name"] == "diffmaglim")["type"] = kind
+    alert = made.record(schema)
+    alert["candidate"]["diffmaglim"] = value
+    decoded = decode(ZTF, [*good, made.container(schema, alert)], cutouts=True)
+    assert decoded.index.tolist() == [*range(len(good)), len(good)]
+    source = decoded.alerts["source"].to_pylist()
+    assert source[-1]["diffmaglim"] is None
+    assert source[-1][f"diffmaglim@{'large_string' if kind == 'string' else 'int64'}"] == value
+    alone = decode(ZTF, good).alerts["source"].to_pylist()
+    assert [row["diffmaglim"] for row in source[:-1]] == [row["diffmaglim"] for row in alone]
+
+
 def test_an_array_that_claims_a_trillion_points(good, written):
     body = ZTF.split(made.container(written, made.record(written)), None).body
     alert = made.record(written, prv_candidates=None)
@@ -154,24 +171,30 @@ def test_an_array_that_claims_a_trillion_points(good, written):
 
 
 def test_more_history_than_any_object_has(good, written):
-    schema = {
-        "type": "record",
-        "name": "slight",
-        "fields": [
-            {"name": "candid", "type": "long"},
-            {"name": "objectId", "type": "string"},
-            {"name": "candidate", "type": _slight("candidate", "jd fid ra dec")},
-            {"name": "prv_candidates", "type": {"type": "array", "items": _slight("p", "jd fid diffmaglim")}},
-        ],
-    }
+    assert "100001 points" in reason(good, made.container(SLIGHT, slight(100_001)))
+
+
+def slight(points: int) -> dict:
+    """An alert of few fields (SLIGHT) and many points."""
     candidate = {"jd": 2460000.5, "fid": 1.0, "ra": 1.0, "dec": 1.0}
-    points = [{"jd": 2459000.5, "fid": 1.0, "diffmaglim": 20.0}] * 100_001
-    alert = {"candid": 1, "objectId": "ZTF", "candidate": candidate, "prv_candidates": points}
-    assert "100001 points" in reason(good, made.container(schema, alert))
+    history = [{"jd": 2459000.5, "fid": 1.0, "diffmaglim": 20.0}] * points
+    return {"candid": 1, "objectId": "ZTF", "candidate": candidate, "prv_candidates": history}
 
 
 def _slight(name: str, fields: str) -> dict:
     return {"type": "record", "name": name, "fields": [{"name": f, "type": "double"} for f in fields.split()]}
+
+
+SLIGHT = {
+    "type": "record",
+    "name": "slight",
+    "fields": [
+        {"name": "candid", "type": "long"},
+        {"name": "objectId", "type": "string"},
+        {"name": "candidate", "type": _slight("candidate", "jd fid ra dec")},
+        {"name": "prv_candidates", "type": {"type": "array", "items": _slight("p", "jd fid diffmaglim")}},
+    ],
+}
 
 
 def test_a_schema_with_arrays_of_nothing(good, written):
@@ -179,6 +202,32 @@ def test_a_schema_with_arrays_of_nothing(good, written):
     schema["fields"].append({"name": "void", "type": {"type": "array", "items": "null"}})
     packet = made.container(schema, made.record(schema, void=[None]))
     assert "arrays of nothing" in reason(good, packet)
+
+
+def test_an_array_of_nulls_that_would_fill_the_memory(good, written):
+    """A million nulls in a megabyte would be columns of four gigabytes."""
+    schema = copy.deepcopy(written)
+    wide = {
+        "type": "record",
+        "name": "wide",
+        "fields": [{"name": f"f{i}", "type": "double"} for i in range(500)],
+    }
+    schema["fields"].append({"name": "void", "type": {"type": "array", "items": ["null", wide]}})
+    body = ZTF.split(made.container(schema, made.record(schema, void=[])), None).body
+    bomb = body[:-1] + container.long(1 << 20) + bytes((1 << 20) + 1)
+    packet = container.join(json.dumps(schema).encode(), [bomb], 1)
+    assert "may unfold to 4,0" in reason(good, packet)
+
+
+def test_a_large_datum_is_read_by_columns_alone(good, written, monkeypatch):
+    """As Python's objects a hundred thousand points take minutes and gigabytes."""
+    monkeypatch.setattr(reference, "frame", None)
+    schema = copy.deepcopy(SLIGHT)
+    whole = made.container(schema, slight(50_000))
+    assert "ends elsewhere" in reason(good, with_body(whole, ZTF.split(whole, None).body + b"tail"))
+    decoded = decode(ZTF, [with_body(whole, ZTF.split(whole, None).body[:-1]), whole])
+    assert decoded.index.tolist() == [1]
+    assert "slow_packets" not in decoded.counts
 
 
 def test_a_schema_that_unfolds_without_end(good):
