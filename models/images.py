@@ -57,8 +57,7 @@ def views(images: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         weight = _averaged(valid.to(images.dtype))
         wide = wide / weight.clamp_min(1e-3)
     seen = torch.cat([near, wide], dim=1)
-    seen = torch.sign(seen) * torch.log1p(seen.abs()) / 3
-    return torch.cat([seen, masks, weight], dim=1)
+    return torch.cat([seen.abs().log1p_().div_(3).copysign_(seen), masks, weight], dim=1)
 
 
 def _averaged(images: torch.Tensor) -> torch.Tensor:

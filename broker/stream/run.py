@@ -70,7 +70,9 @@ def compact(archive: Archive) -> None:
     archive.compact()
 
 
-@ray.remote(num_cpus=0, max_retries=3)
+# With a CPU each, or a batch's writers would come on top of the next ones' tasks: more workers, each with a
+# start of three seconds and half a gigabyte, for the same CPUs (1.69 ms an alert instead of 1.51).
+@ray.remote(num_cpus=1, max_retries=3)
 def write(
     block: pa.Table, keep: np.ndarray, archive: Archive, outputs: Outputs, tag: str
 ) -> tuple[list[str], pa.Table]:
