@@ -20,8 +20,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from broker.packets.decode import Decoded, Failure, concatenated, decode, decode_reference
+from broker.packets.decode import Decoded, Failure, decode, decode_reference
 from broker.packets.survey import SchemaSource, SchemasUnavailable, Survey
+from broker.packets.union import concatenated
 
 _CHUNK = 64
 _START_S = 60.0  # a child imports for seconds, longer on a busy machine
