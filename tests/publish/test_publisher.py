@@ -147,6 +147,17 @@ def test_a_fence_that_raises_leaves_nothing_to_see(night):
     assert len([decode(m, schemas) for m in night.messages("ztf.all")]) == 14
 
 
+def test_a_record_without_a_place_of_its_own_is_no_record(night, monkeypatch):
+    """As when the cluster takes one for the repetition of another: it confirms both."""
+    publisher = night.publisher()
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "_arrived", lambda error, record: publisher._places.add(("t", 0, 0)))
+        with pytest.raises(PublishError, match=r"confirmed \d+ records, but has 1"):
+            publisher.publish([night.records(1)], [LETTER], {}, {"batch": 1}, fence)
+    assert publisher.marker() is None
+    assert night.messages("ztf.all") == []
+
+
 def test_records_that_cannot_be_made_leave_nothing_to_see(night):
     def records():
         yield night.records(2)
