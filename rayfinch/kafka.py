@@ -46,8 +46,9 @@ def topics(kafka: Mapping[str, Any], timeout_s: float = 5) -> list[str]:
             said.append(_brief(record.getMessage()))
 
     def error(problem: KafkaError) -> None:
-        # Authentication and certificates come here; a broker that hangs up is only in the log.
-        if problem.code() != KafkaError._ALL_BROKERS_DOWN:
+        # Authentication and certificates come here. A broker that hangs up does so, too, but the log tells
+        # that in its turn, behind what librdkafka knows of the cause.
+        if problem.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             said.insert(0, _brief(problem.str()))
 
     log = logging.Logger("librdkafka")

@@ -70,7 +70,9 @@ class Publisher:
         *,
         timeout_s: float = 60,
     ):
-        self.kafka = {**DEFAULTS, **kafka, "transactional.id": f"rayfinch-{stream}"}
+        # Each record's report is looked at before a commit, whatever the settings say of reports.
+        own = {"transactional.id": f"rayfinch-{stream}", "delivery.report.only.error": False}
+        self.kafka = {**DEFAULTS, **kafka, **own}
         self.stream, self.outputs, self.survey, self.timeout_s = stream, outputs, survey, timeout_s
         # Within this, any transaction of another stream that is open now on the topic of markers has ended.
         self._patience_s = timeout_s + int(self.kafka["transaction.timeout.ms"]) / 1e3
@@ -79,6 +81,7 @@ class Publisher:
         self._schemas: set[str] = set()
         self._sent = 0
         self._places: set[tuple[str | None, int | None, int | None]] = set()
+        self._refusal: KafkaError | None = None
 
     def open(self) -> None:
         """Make the topics, fence any earlier Publisher of this stream and end its transaction.
@@ -135,7 +138,7 @@ class Publisher:
         """
         producer = self._opened()
         sent: set[str] = set()
-        self._sent, self._places = 0, set()
+        self._sent, self._places, self._refusal = 0, set(), None
         try:
             # 1. Everything is sent; topics that are missing are made before anything goes to them.
             producer.begin_transaction()
@@ -153,6 +156,8 @@ class Publisher:
                 )
             # 3. Each has a place of its own. One that the cluster took for another's repetition has none, and
             #    the transaction would be committed without it: seen once, in a topic that was just made.
+            if self._refusal is not None:
+                raise KafkaException(self._refusal)
             if self._sent != len(self._places):
                 raise PublishError(
                     f"a batch of stream {self.stream} was not published: the cluster confirmed {self._sent} "
@@ -237,7 +242,9 @@ class Publisher:
 
     def _arrived(self, error: KafkaError | None, record: Message) -> None:
         offset = record.offset()
-        if error is None and offset is not None and offset >= 0:
+        if error is not None:
+            self._refusal = self._refusal or error
+        elif offset is not None and offset >= 0:
             self._places.add((record.topic(), record.partition(), offset))
 
     def _persist(self, step: Callable[[float], None], failure: str, timeout_s: float | None = None) -> None:

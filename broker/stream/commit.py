@@ -174,11 +174,14 @@ class _Clock:
         self._last = now
 
 
-def _archived_schemas(results: Sequence[Result], keep: Sequence[np.ndarray]) -> set[pa.Schema]:
-    """The different ones of the blocks: a field may be of another kind in each, which none alone can say."""
-    schemas = {r.alerts.schema for r, k in zip(results, keep, strict=True) if k.any()}
+def _archived_schemas(results: Sequence[Result], keep: Sequence[np.ndarray]) -> list[pa.Schema]:
+    """The different ones of the blocks: a field may be of another kind in each, which none alone can say.
+
+    In the blocks' order: of two kinds the one that came first has the field's own name.
+    """
+    schemas = dict.fromkeys(r.alerts.schema for r, k in zip(results, keep, strict=True) if k.any())
     dropped = (s.remove(s.get_field_index("kafka_timestamp")) for s in schemas)
-    return {s.append(pa.field("batch", pa.string())) for s in dropped}
+    return [s.append(pa.field("batch", pa.string())) for s in dropped]
 
 
 def _outcome(
