@@ -96,7 +96,7 @@ class _Archived:
     def _look_at(self, row: dict[str, Any]) -> None:
         alert_id = row["alert_id"]
         base = self._sent.base(alert_id)
-        if (found := _values(row)) != (wanted := self._alone.values(base)):
+        if (found := values(row)) != (wanted := self._alone.values(base)):
             names = [name for name in wanted if found[name] != wanted[name]]
             self.harmed[alert_id] = f"it has other values than alone: {', '.join(names)}"
         elif datum(row) != base.edited((), alert_id):
@@ -129,16 +129,17 @@ class _Alone:
         if id(base) not in self._known:
             alerts = decode(self._survey, [base.packet(1 << 60)], self._schemas).alerts
             (row,) = alerts.to_pylist()
-            self._known[id(base)] = _values(row)
+            self._known[id(base)] = values(row)
         return self._known[id(base)]
 
 
-def _values(row: dict[str, Any]) -> dict[str, str]:
+def values(row: dict[str, Any]) -> dict[str, str]:
     """By column, told so that NaN equals NaN, without the id, which each has for itself.
 
-    The archive's `source` has the fields of every schema that came by: null where an alert's lacks them.
+    The archive's `source` has the fields of every schema that came by, in the order in which they came: null
+    where an alert's lacks them.
     """
-    given = {k: v for k, v in row["source"].items() if v is not None}
+    given = {k: v for k, v in sorted(row["source"].items()) if v is not None}
     return {
         name: repr(given if name == "source" else row[name]).replace(str(row["alert_id"]), "its id")
         for name in _SAME

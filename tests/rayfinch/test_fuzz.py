@@ -17,6 +17,7 @@ from broker.packets.registry import Folder
 from broker.packets.survey import PacketError, survey
 from rayfinch.fuzz import lsst
 from rayfinch.fuzz.campaign import keep
+from rayfinch.fuzz.kept import values
 from rayfinch.fuzz.leaves import leaves
 from rayfinch.fuzz.messages import NEIGHBOURS, PARTITIONS, Messages, healthy_number, number
 from rayfinch.fuzz.mutations import MUTATIONS, mutate
@@ -73,6 +74,13 @@ def test_simulated_lsst_packets_are_lsst_packets(schemas):
     assert not decoded.failures
     assert len(decoded.alerts) == 5
     assert all(name.startswith("9.0/") for name in decoded.alerts["packet_schema"].to_pylist())
+
+
+def test_a_healthy_alert_is_itself_whatever_order_a_neighbours_schema_gave_the_columns(bases):
+    (row,) = decode(survey("ztf"), [bases[0].packet(77)]).alerts.to_pylist()
+    turned = {**row, "source": dict(reversed(row["source"].items())) | {"a neighbour's": None}}
+    assert values(turned) == values(row)
+    assert values({**row, "source": {**row["source"], "ra": 1.0}}) != values(row)
 
 
 # -- mutations
