@@ -1,5 +1,5 @@
 # make demo   start everything on this machine, classify some hundred alerts, show what came out
-# make test   ruff and pytest (ARGS='tests/packets -k lsst' picks some)
+# make test   ruff and pytest, two tests at a time (ARGS='tests/packets -k lsst' picks some)
 # make lint   ruff's lint and format, and mypy
 # make lock   renew constraints.txt
 #
@@ -15,7 +15,7 @@ demo: $(READY)
 
 test: $(READY)
 	.venv/bin/ruff check .
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)
 	.venv/bin/ruff check .

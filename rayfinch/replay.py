@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from broker.kafka import IDEMPOTENT
 from rayfinch.embedded import CLUSTER_ID, PRODUCER, create_topic
 from rayfinch.fresh import Message, Names, Original
 from rayfinch.marks import Framer
@@ -157,4 +158,7 @@ def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     ours = {"message.max.bytes": LARGEST, "linger.ms": 5, "queue.buffering.max.kbytes": 256 << 10}
     cluster = AdminClient({**settings, "log_level": 0}).list_topics(timeout=20).cluster_id or ""
-    return {**ours, **(PRODUCER if cluster.startswith(CLUSTER_ID) else {"enable.idempotence": True})}
+    return {
+        **ours,
+        **(PRODUCER if cluster.startswith(CLUSTER_ID) else IDEMPOTENT),
+    }

@@ -171,18 +171,18 @@ def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) 
     start_ray(settings)
     import ray
 
-    from broker.stream.run import warm
-    from serve.scoring import deploy
+    from broker.stream.warm import warm
 
-    # Workers and replicas start side by side; both import for seconds. One worker more than there are
-    # CPUs: while Datasets have those, batches before them are being written.
+    # Workers, replicas and this driver start side by side; all import for seconds. One worker more than
+    # there are CPUs: while Datasets have those, batches before them are being written.
     workers = int(ray.cluster_resources().get("CPU", 1)) + 1
     warming = [warm.remote(["broker.stream.run", "serve.scorer"]) for _ in range(min(workers, 32))]
-    deploy(settings.stream, deployed(settings))
     from broker.stream.loop import Loop
+    from serve.scoring import deploy
 
+    deploy(settings.stream, deployed(settings))
     loop = Loop(stream(settings), f"{socket.gethostname()}:{os.getpid()}", on_batch)
-    ray.get(warming)
+    ray.wait(warming)  # the first batch needs one of them
     return loop
 
 

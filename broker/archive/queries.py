@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import astropy.units as u
+import hpgeom
 import numpy as np
-from astropy_healpix import HEALPix
 
 from broker.archive.errors import ArchiveError
 
 _ORDER = 29
+# hpgeom looks four times finer than the pixels for what a cone touches.
+_FINEST = _ORDER - 2
 _ARCSEC = 3600.0
 
 
@@ -40,17 +41,10 @@ def cone(ra: float, dec: float, radius: float) -> str:
             "ra is 0 to 360 and dec -90 to 90 degrees, the radius above 0"
         )
     # Pixels about as large as the cone: then a dozen of them cover it, in a few ranges
-    order = int(np.clip(np.floor(np.log2(58.6 * _ARCSEC / radius)), 0, _ORDER))
-    pixels = HEALPix(nside=2**order, order="nested").cone_search_lonlat(
-        ra * u.deg, dec * u.deg, radius * u.arcsec
-    )
-    shift = 2 * (_ORDER - order)
-    ranges: list[list[int]] = []
-    for pixel in sorted(int(p) for p in pixels):
-        if ranges and ranges[-1][1] == pixel << shift:
-            ranges[-1][1] = (pixel + 1) << shift
-        else:
-            ranges.append([pixel << shift, (pixel + 1) << shift])
+    order = int(np.clip(np.floor(np.log2(58.6 * _ARCSEC / radius)), 0, _FINEST))
+    ranges = hpgeom.query_circle(
+        2**order, ra, dec, radius / _ARCSEC, inclusive=True, return_pixel_ranges=True
+    ) << (2 * (_ORDER - order))
     return "(" + " OR ".join(f"(hpx29 >= {first} AND hpx29 < {end})" for first, end in ranges) + ")"
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import hpgeom
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from astropy import units
-from astropy_healpix import lonlat_to_healpix
 
 from broker.packets.schema import ALERTS, CUTOUTS
 from broker.packets.survey import WriterSchema
@@ -100,5 +99,4 @@ def healpix(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """HEALPix pixel, NESTED, order 29, of positions in degrees. int64."""
     if not len(ra):
         return np.empty(0, np.int64)
-    pixels = lonlat_to_healpix(ra * units.deg, dec * units.deg, 1 << HPX_ORDER, order="nested")
-    return np.asarray(pixels, np.int64)
+    return np.asarray(hpgeom.angle_to_pixel(1 << HPX_ORDER, ra, dec), np.int64)

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from broker.kafka import RECONNECT
+from broker.kafka import IDEMPOTENT, RECONNECT
 from broker.publish import compacted
 from broker.publish.encode import output_schemas
 from broker.publish.outputs import Outputs
@@ -38,6 +38,9 @@ DEFAULTS: Mapping[str, Any] = {
     "transaction.timeout.ms": 60_000,
     **RECONNECT,
 }
+
+# Whatever the settings say: each record's report is looked at before a commit.
+EXACT: Mapping[str, Any] = {"delivery.report.only.error": False, **IDEMPOTENT}
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -70,8 +73,7 @@ class Publisher:
         *,
         timeout_s: float = 60,
     ):
-        # Each record's report is looked at before a commit, whatever the settings say of reports.
-        own = {"transactional.id": f"rayfinch-{stream}", "delivery.report.only.error": False}
+        own = {"transactional.id": f"rayfinch-{stream}", **EXACT}
         self.kafka = {**DEFAULTS, **kafka, **own}
         self.stream, self.outputs, self.survey, self.timeout_s = stream, outputs, survey, timeout_s
         # Within this, any transaction of another stream that is open now on the topic of markers has ended.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -53,14 +51,6 @@ def run(work: Work, ranges: Sequence[Range], *, chunk: int) -> list[ray.ObjectRe
     )
     bundles = dataset.iter_internal_ref_bundles()
     return [ref for bundle in bundles for ref in bundle.block_refs]
-
-
-@ray.remote(num_cpus=0)
-def warm(modules: Sequence[str]) -> None:
-    """Import what the first batch will need, in a worker that is kept for it."""
-    for module in modules:
-        importlib.import_module(module)
-    time.sleep(1.0)  # hold this worker, so that each of several tasks warms one of its own
 
 
 @ray.remote(num_cpus=0, max_calls=1)

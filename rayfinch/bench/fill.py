@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
+from broker.kafka import IDEMPOTENT
 from rayfinch.bench.kafka import Kafka
 from rayfinch.embedded import PRODUCER
 from rayfinch.fresh import Message
@@ -32,7 +33,7 @@ class Input:
 
     def pace(self, alerts: Iterable[tuple[int, Message]], rate: float | None) -> None:
         """Send `alerts`, `rate` a second (None: as fast as can be). Raises ReplayError."""
-        self._send(self._open({"enable.idempotence": self.kafka.isolates}), alerts, rate)
+        self._send(self._open({}), alerts, rate)
 
     def hold(self, alerts: Iterable[tuple[int, Message]]) -> None:
         """Send `alerts`, but let nobody see them before `release`: in a transaction that stays open.
@@ -68,7 +69,7 @@ class Input:
             "linger.ms": 5,
             "log_level": 0,  # a Kafka that goes away is the caller's news
             "queue.buffering.max.kbytes": 256 << 10,
-            **({} if self.kafka.isolates else PRODUCER),
+            **(IDEMPOTENT if self.kafka.isolates else PRODUCER),
         }
         self._producer = Producer({**ours, **settings})
         return self._producer

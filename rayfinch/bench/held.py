@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
 from broker.archive.archive import Archive
@@ -20,7 +20,7 @@ from broker.packets.schema import CUTOUTS, PUBLIC
 from broker.publish.reader import Schemas
 from rayfinch.bench import equal
 from rayfinch.bench.judge import Held, faults, objects_faults
-from rayfinch.bench.watch import Place, place
+from rayfinch.bench.watch import Place, place, reader
 from rayfinch.config import Settings
 
 # The fields of an output packet that the judge reads, in the order in which they are looked for.
@@ -30,9 +30,14 @@ SILENCE_S = 30.0
 ROWS = 500  # of the archive, read at once with their stamps
 
 
-def judge(settings: Settings, sent: Set[int]) -> tuple[list[str], dict[Place, int]]:
-    """What is wrong with what the stream has kept of `sent`; and where in the topics each alert is."""
-    kept = look(settings)
+def judge(
+    settings: Settings, sent: Set[int], topics: Topics | None = None
+) -> tuple[list[str], dict[Place, int]]:
+    """What is wrong with what the stream has kept of `sent`; and where in the topics each alert is.
+
+    topics: what was read of them already, all of it.
+    """
+    kept = look(settings, topics)
     return faults(sent, kept.places, kept.eligible) + kept.wrong_counts, kept.offsets
 
 
@@ -50,12 +55,16 @@ class Kept:
     offsets: dict[Place, int]
 
 
-def look(settings: Settings) -> Kept:
-    """Read all that the stream of `settings` has kept."""
-    topics, offsets = _topics(settings)
+def look(settings: Settings, topics: Topics | None = None) -> Kept:
+    """Read all that the stream of `settings` has kept; of the topics, what is not in `topics` already."""
+    if topics is None:
+        topics = Topics(settings)
+        for message in messages(str(settings.publish.kafka["bootstrap.servers"]), all_topics(settings)):
+            topics.add(message)
     archive, eligible, per_object = _archive(settings)
     remembered, counts = database(settings)
-    return Kept((topics, archive, remembered), eligible, objects_faults(counts, per_object), offsets)
+    places = (topics.held, archive, remembered)
+    return Kept(places, eligible, objects_faults(counts, per_object), topics.offsets)
 
 
 def difference(settings: Settings) -> str | None:
@@ -85,26 +94,35 @@ def all_topics(settings: Settings) -> list[str]:
     return [rules.all_topic(settings.survey, rights) for rights in (PUBLIC, "restricted")]
 
 
-def _topics(settings: Settings) -> tuple[Held, dict[Place, int]]:
-    kafka, publish = settings.publish.kafka, settings.publish
-    schemas = Schemas(kafka, publish.prefix)
-    readers: dict[str, tuple[Any, Any, str]] = {}
-    ids: list[int] = []
-    places: dict[Place, int] = {}
-    scored: dict[str, set[int]] = {}
-    for message in messages(str(kafka["bootstrap.servers"]), all_topics(settings)):
+class Topics:
+    """What the `all` topics hold, message by message.
+
+    offsets: where in the topics each alert is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._scored: dict[str, set[int]] = {}
+        self.held = Held("the topic `all`", [], self._scored)
+        self.offsets: dict[Place, int] = {}
+        self._survey = settings.survey
+        self._schemas = Schemas(settings.publish.kafka, settings.publish.prefix)
+        self._readers: dict[str, tuple[Any, Any, str]] = {}
+
+    def add(self, message: Message) -> None:
+        """Count a message in."""
         schema = dict(message.headers() or [])["schema"]
         assert isinstance(schema, bytes)
-        if schema.decode() not in readers:
-            readers[schema.decode()] = _reader(schemas[schema.decode()], settings.survey)
-        writer, wanted, id_field = readers[schema.decode()]
+        name = schema.decode()
+        if name not in self._readers:
+            self._readers[name] = _reader(self._schemas[name], self._survey)
+        writer, wanted, id_field = self._readers[name]
         alert: Any = fastavro.schemaless_reader(io.BytesIO(message.value() or b""), writer, wanted)
-        ids.append(alert[id_field])
-        places[place(message)] = ids[-1]
+        alert_id = alert[id_field]
+        self.held.alert_ids.append(alert_id)
+        self.offsets[place(message)] = alert_id
         for score in alert[SCORES]:
             if score["top_class"] is not None:
-                scored.setdefault(score["model"], set()).add(ids[-1])
-    return Held("the topic `all`", ids, scored), places
+                self._scored.setdefault(score["model"], set()).add(alert_id)
 
 
 def _reader(writer: Any, survey: str) -> tuple[Any, Any, str]:
@@ -117,20 +135,8 @@ def _reader(writer: Any, survey: str) -> tuple[Any, Any, str]:
 
 def messages(bootstrap: str, topics: list[str]) -> Iterator[Message]:
     """Every committed message of `topics` up to now."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "bench-judge",  # never joined
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "fetch.message.max.bytes": 16 << 20,
-        }
-    )
-    known = consumer.list_topics(timeout=20).topics
-    left = {(t, p) for t in topics if t in known for p in known[t].partitions}
-    consumer.assign([TopicPartition(t, p, 0) for t, p in left])
+    consumer = reader(bootstrap, topics, {"enable.partition.eof": True})
+    left = {(str(p.topic), p.partition) for p in consumer.assignment()}
     try:
         while left:
             message = consumer.poll(SILENCE_S)

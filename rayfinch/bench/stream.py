@@ -73,7 +73,7 @@ def run(
     path = configure(config, folder, kafka.bootstrap, f"{name}-in", name, sample.schemas)
     settings = written(path)
     warm_up = asked.warm(settings)
-    topics = _make_topics(settings)
+    topics = make_topics(settings)
     source = Input(kafka, settings.source.topics[0])
     driver, meter = Driver(path), Meter()
     driver.mark = lambda: Mark(time.monotonic(), meter.cpu_s(), cpu_s(kafka.pid))
@@ -149,7 +149,7 @@ def written(path: Path) -> Settings:
     return Settings.model_validate(yaml.safe_load(path.read_text()))
 
 
-def _make_topics(settings: Settings) -> list[str]:
+def make_topics(settings: Settings) -> list[str]:
     """Make the input's topic, and those of all alerts as the stream would make them: these."""
     from confluent_kafka import Producer
 

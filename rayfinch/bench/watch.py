@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -14,6 +15,24 @@ Place = tuple[str, int, int]  # topic, partition, offset
 def place(message: Message) -> Place:
     """Where a message stands."""
     return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+
+
+def reader(bootstrap: str, topics: Sequence[str], options: Mapping[str, bool] | None = None) -> Consumer:
+    """A consumer of all partitions of those of `topics` that there are, from their beginnings."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "bench",  # never joined
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": 16 << 20,
+            **(options or {}),
+        }
+    )
+    known = consumer.list_topics(timeout=20).topics
+    consumer.assign([TopicPartition(t, p, 0) for t in topics if t in known for p in known[t].partitions])
+    return consumer
 
 
 @dataclass
@@ -27,18 +46,7 @@ class Watch:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "group.id": "bench-watch",  # never joined
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.message.max.bytes": 16 << 20,
-            }
-        )
-        known = consumer.list_topics(timeout=20).topics
-        consumer.assign([TopicPartition(t, p, 0) for t in self.topics for p in known[t].partitions])
+        consumer = reader(self.bootstrap, self.topics)
         self._thread = threading.Thread(target=self._poll, args=(consumer,), daemon=True, name="watch")
         self._thread.start()
 

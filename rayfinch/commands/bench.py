@@ -6,10 +6,19 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from rayfinch.bench.kafka import Kafka
+    from rayfinch.bench.sample import Sample
+    from rayfinch.config import Settings
+
+Measured = tuple[dict[str, Any], list[str]]
 
 app = typer.Typer(no_args_is_help=True, help="Measure a stream on this machine, and judge what it kept.")
 
@@ -73,32 +82,111 @@ def stream(
 
       rayfinch bench stream --packets ztf_public_20181128.tar.gz --alerts 20000 --rate max --json
     """
-    from broker.packets.files import NoPackets
-    from rayfinch.bench.kafka import opened
     from rayfinch.bench.stream import Asked, run
-    from rayfinch.config import load, shipped
 
     if burst is not None and rate != "max":
         raise typer.BadParameter("give --rate or --burst, not both")
-    wanted = _rate(rate)
+    asked = Asked(burst, "burst", warm_up) if burst else Asked(alerts, _rate(rate), warm_up)
+
+    def measure(bench: Bench) -> Measured:
+        return run(asked, bench.sample, bench.kafka, bench.config, bench.folder, _tell)
+
+    def check(settings: Settings) -> None:
+        asked.warm(settings)
+
+    _measured(
+        measure, check, [*(packets or []), *(more or [])], alerts, schemas, config, data, bootstrap, as_json
+    )
+
+
+@app.command()
+def growth(
+    more: Annotated[list[Path] | None, typer.Argument(help="More paths for --packets.")] = None,
+    packets: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH...", help="Packets of one survey: files, folders, tarballs. Default: simulated."
+        ),
+    ] = None,
+    batches: Annotated[int, typer.Option(help="How many full batches, one after the other.", min=1)] = 500,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A configuration, whose places are replaced. Default: the survey's shipped one."),
+    ] = None,
+    schemas: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of ID.avsc for LSST's wire packets. Default: `schemas` beside the packets."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where archive, database and logs go, and stay. Default: a temporary folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")] = False,
+) -> None:
+    """Run batch after batch into one archive and one database: whether rate, CPU or memory change.
+
+    Compares the 20 batches from the tenth on with the last 20. The input is sent just ahead of the stream,
+    and deleted behind it; the archive of 500 batches of 2,000 real packets takes 25 to 45 GB. Exit status as
+    of `rayfinch bench stream`.
+
+    Example: rayfinch bench growth --packets ztf_public_2023_2025.tar.gz --batches 500 --json
+    """
+    from rayfinch.bench.growth import enough, run
+
+    def measure(bench: Bench) -> Measured:
+        return run(batches, bench.sample, bench.kafka, bench.config, bench.folder, _tell)
+
+    def check(settings: Settings) -> None:
+        enough(batches)
+
     paths = [*(packets or []), *(more or [])]
+    _measured(measure, check, paths, 1000, schemas, config, data, None, as_json)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark runs on."""
+
+    sample: Sample
+    kafka: Kafka
+    config: Path
+    folder: Path
+
+
+def _measured(
+    measure: Callable[[Bench], Measured],
+    check: Callable[[Settings], Any],
+    paths: list[Path],
+    most: int,
+    schemas: Path | None,
+    config: Path | None,
+    data: Path | None,
+    bootstrap: str | None,
+    as_json: bool,
+) -> None:
+    """Gather packets, start a Kafka, measure, print; exit status 1 where what was kept is wrong."""
+    from broker.packets.files import NoPackets
+    from rayfinch.bench.kafka import opened
+    from rayfinch.config import load, shipped
+
     try:
-        sample = _sample(paths, schemas, alerts)
+        sample = _sample(paths, schemas, most)
     except NoPackets as error:
         raise typer.BadParameter(str(error), param_hint="--packets") from error
     config = config or shipped(sample.survey)
     if (of := load(config).survey) != sample.survey:
         raise typer.BadParameter(f"{config} is a stream of {of}, the packets are of {sample.survey}")
-    asked = Asked(burst, "burst", warm_up) if burst else Asked(alerts, wanted, warm_up)
     try:
-        asked.warm(load(config))  # before a Kafka is started
+        check(load(config))  # before a Kafka is started
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--alerts") from error
+        raise typer.BadParameter(str(error)) from error
     folder = data or Path(tempfile.mkdtemp(prefix="rayfinch-bench-"))
     try:
         with opened(folder / "kafka", bootstrap) as kafka:
             _tell(f"Kafka: {kafka.what}")
-            figures, wrong = run(asked, sample, kafka, config, folder, _tell)
+            figures, wrong = measure(Bench(sample, kafka, config, folder))
     finally:
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -121,10 +209,10 @@ def _rate(text: str) -> float | Literal["max"]:
     return rate
 
 
-def _sample(paths: list[Path], schemas: Path | None, alerts: int) -> Any:
+def _sample(paths: list[Path], schemas: Path | None, most: int) -> Sample:
     from rayfinch.bench.sample import gathered
 
-    found = gathered(paths, schemas, alerts)
+    found = gathered(paths, schemas, most)
     left_out = f" ({found.left_out} are left out: undecodable, or twice there)" if found.left_out else ""
     _tell(f"{len(found.packets)} different packets of {found.survey}{left_out}")
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from broker.database.engine import connect
 from broker.database.ledger import Ledger
+from broker.kafka import IDEMPOTENT
 from rayfinch.bench.driver import Driver, configure
 from rayfinch.bench.kafka import Kafka
 from rayfinch.bench.stream import written
@@ -83,9 +84,9 @@ class _Sender(threading.Thread):
     def run(self) -> None:
         from confluent_kafka import KafkaException, Producer
 
-        idempotent = {"enable.idempotence": "batch.num.messages" not in self._address}
+        once = {} if "batch.num.messages" in self._address else IDEMPOTENT
         sizes = {"message.max.bytes": LARGEST, "queue.buffering.max.kbytes": 64 << 10, "linger.ms": 5}
-        producer = Producer({**self._address, **sizes, **idempotent})
+        producer = Producer({**self._address, **sizes, **once})
         failures: list[str] = []
         try:
             for k in range(len(self._sent)):

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker.publish.encode import Outputs, TopicRule, encode
 from broker.publish.outputs import Framing, Packet
@@ -156,6 +157,21 @@ def test_a_record_without_a_place_of_its_own_is_no_record(night, monkeypatch):
             publisher.publish([night.records(1)], [LETTER], {}, {"batch": 1}, fence)
     assert publisher.marker() is None
     assert night.messages("ztf.all") == []
+
+
+def test_a_topic_that_was_just_made_lacks_no_record(night):
+    """With several requests under way, every third such topic does, and the commit succeeds."""
+    hasty = {"transactional.id": night.stream, "linger.ms": 0, "batch.num.messages": 2}
+    producer = Producer({**night.publisher().kafka, **hasty})
+    producer.init_transactions(20)
+    admin = AdminClient(night.kafka)
+    for name in (f"{night.outputs.prefix}.{i}" for i in range(8)):
+        admin.create_topics([NewTopic(name, 6, 1)])[name].result()
+        producer.begin_transaction()
+        for i in range(60):
+            producer.produce(name, b"record", partition=i % 6)
+        producer.commit_transaction(20)
+        assert len(messages(night.kafka, name)) == 60
 
 
 def test_records_that_cannot_be_made_leave_nothing_to_see(night):

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from broker.archive.archive import Archive
 from broker.database.engine import connect
 from broker.database.ledger import Ledger
-from broker.kafka import RECONNECT
+from broker.kafka import IDEMPOTENT, RECONNECT
 from rayfinch.bench import equal
 from rayfinch.config import Settings, load
 from rayfinch.wiring import outputs
@@ -90,7 +90,7 @@ class Deployment:
         admin = AdminClient(kafka)
         if topic not in admin.list_topics(timeout=SENT_S).topics:
             admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
-        producer = Producer({**kafka, "message.max.bytes": 16 << 20, "enable.idempotence": True})
+        producer = Producer({**kafka, "message.max.bytes": 16 << 20, **IDEMPOTENT})
         for i, packet in enumerate(packets):
             producer.produce(topic, packet, partition=i % partitions)
             producer.poll(0)
