@@ -6,13 +6,14 @@ import importlib
 import inspect
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
+from models.golden import check_golden
 from models.manifest import ModelError, read_manifest
 
-__all__ = ["ENTRY_POINTS", "Model", "ModelError", "open_model", "scores", "shipped"]
+__all__ = ["ENTRY_POINTS", "Model", "ModelError", "named", "open_model", "scores", "shipped"]
 
 # A distribution that brings an architecture of its own names its class here: `name = "package.module:Class"`.
 ENTRY_POINTS = "rayfinch.models"
@@ -48,7 +49,9 @@ class Model(Protocol):
 
 
 def open_model(folder: Path | str, device: str = "cpu") -> Model:
-    """Open the version in `folder`: import its architecture, load its weights. Raises ModelError.
+    """Open the version in `folder`: import its architecture, load its weights, ask for its golden scores.
+
+    Raises ModelError.
 
     `model.json` is data, possibly somebody else's: it can name only a class in `models` or one that an
     installed distribution announces as an entry point, and nothing is imported before that is known.
@@ -61,21 +64,30 @@ def open_model(folder: Path | str, device: str = "cpu") -> Model:
         raise ModelError(
             f"{folder}: {manifest.architecture} did not load as {manifest.name} {manifest.version}"
         )
+    check_golden(model, folder)
     return model
 
 
-def _architecture(path: str, folder: Path) -> type[Model]:
+def named(path: str, folder: Path, ours: str = "models.") -> Any:
+    """What model.json calls "module:name". Raises ModelError.
+
+    Only what begins with `ours`, or what an installed distribution announces as an entry point.
+    """
     announced = {entry.value for entry in entry_points(group=ENTRY_POINTS)}
-    if not path.startswith("models.") and path not in announced:
+    if not path.startswith(ours) and path not in announced:
         raise ModelError(
-            f"{folder}: architecture {path!r} is neither in Rayfinch's `models` nor an entry point "
-            f"of an installed distribution (group {ENTRY_POINTS!r})"
+            f"{folder}: {path!r} is neither in Rayfinch's `{ours.rstrip('.:')}` nor an entry point of an "
+            f"installed distribution (group {ENTRY_POINTS!r})"
         )
     module, _, name = path.partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"{folder}: architecture {path!r} cannot be imported: {error}") from error
+        raise ModelError(f"{folder}: {path!r} cannot be imported: {error}") from error
+
+
+def _architecture(path: str, folder: Path) -> type[Model]:
+    kind = named(path, folder)
     if (
         not inspect.isclass(kind)
         or not callable(getattr(kind, "load", None))

@@ -14,7 +14,7 @@ from models import points as light_curves
 from models.contract import scores
 from models.manifest import Manifest, ModelError, read_manifest
 from models.sequences import FEATURES, sequences
-from models.weights import read_weights
+from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
@@ -69,24 +69,19 @@ class LightCurve:
     classes = CLASSES
     inputs = light_curves.INPUTS
 
-    def __init__(self, manifest: Manifest, network: Ensemble, device: str = "cpu") -> None:
+    def __init__(self, manifest: Manifest, ensemble: Ensemble, device: str = "cpu") -> None:
         self.name, self.version = manifest.name, manifest.version
         self.precondition = manifest.precondition
         self.manifest = manifest
         self._device = torch.device(device)
-        self._network = network.eval().to(self._device)
+        self._network = ensemble.eval().to(self._device)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         manifest = read_manifest(folder)
         if manifest.classes != CLASSES:
             raise ModelError(f"{folder}: the lightcurve network has the classes {', '.join(CLASSES)}")
-        try:
-            network = Ensemble(**manifest.hyperparameters)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{folder}: odd hyper-parameters in model.json: {error}") from error
-        read_weights(network, folder)
-        return cls(manifest, network, device)
+        return cls(manifest, network(lambda: Ensemble(**manifest.hyperparameters), folder), device)
 
     @torch.inference_mode()
     def score(self, table: pa.Table) -> pa.Table:

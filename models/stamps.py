@@ -18,7 +18,7 @@ from models.contract import scores
 from models.features import INPUTS, NAMES, Scaling, packet_features
 from models.manifest import Manifest, ModelError, read_manifest
 from models.variants import Variant, fastest
-from models.weights import read_weights
+from models.weights import network
 
 CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
 ARCHITECTURE = "models.stamps:Stamps"
@@ -80,7 +80,7 @@ class Stamps:
     classes = CLASSES
     inputs = ("cutouts", *INPUTS)
 
-    def __init__(self, manifest: Manifest, network: Ensemble, scaling: Scaling, device: str = "cpu") -> None:
+    def __init__(self, manifest: Manifest, ensemble: Ensemble, scaling: Scaling, device: str = "cpu") -> None:
         self.name, self.version = manifest.name, manifest.version
         self.precondition = manifest.precondition
         self.manifest = manifest
@@ -89,7 +89,7 @@ class Stamps:
         self._columns = [NAMES.index(name) for name in manifest.normalisation["features"]]
         self._device = torch.device(device)
         self._variant: Variant = fastest(
-            network.eval().to(self._device), _example(self._device, len(self._columns))
+            ensemble.eval().to(self._device), _example(self._device, len(self._columns))
         )
 
     @classmethod
@@ -103,16 +103,13 @@ class Stamps:
                 f"{folder} was trained on packet columns that this release does not read: train it again"
             )
         try:
-            network = Ensemble(**manifest.hyperparameters, numbers=len(names))
             scaling = Scaling.read(manifest.normalisation)
         except (TypeError, ValueError, KeyError) as error:
-            raise ModelError(
-                f"{folder}: odd hyper-parameters or normalisation in model.json: {error}"
-            ) from error
+            raise ModelError(f"{folder}: odd normalisation in model.json: {error}") from error
         if scaling.centre.shape != (len(names),) or scaling.width.shape != (len(names),):
             raise ModelError(f"{folder}: the normalisation in model.json is not of its {len(names)} columns")
-        read_weights(network, folder)
-        return cls(manifest, network, scaling, device)
+        ensemble = network(lambda: Ensemble(**manifest.hyperparameters, numbers=len(names)), folder)
+        return cls(manifest, ensemble, scaling, device)
 
     @property
     def variant(self) -> str:

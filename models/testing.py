@@ -104,6 +104,7 @@ def alerts(rows: int, seed: int = 0) -> pa.Table:
             "history": pa.ListArray.from_arrays(pa.array(offsets), history),
             "source": pa.StructArray.from_arrays([pa.array(v) for v in source.values()], list(source)),
             "cutouts": tensor(images),
+            "cutout_shape": pa.array([[63, 63]] * rows, pa.list_(pa.int32(), 2)),
         }
     )
 
