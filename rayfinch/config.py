@@ -1,8 +1,8 @@
 """A deployment's configuration: one YAML file, overridden by the environment; unknown keys are refused.
 
 `load(path)` reads the file, then `RAYFINCH_<SECTION>__<KEY>` (`RAYFINCH_BATCH__MAX_ALERTS=500`), then what
-the caller sets. Under `kafka` and `registry`, whose keys have dots, an underscore in the variable's name is
-one: `RAYFINCH_SOURCE__KAFKA__SASL_PASSWORD` sets `sasl.password`. configs/ztf.yaml documents every key.
+the caller sets. Under `kafka` and `source.registry`, whose keys have dots, an underscore in the variable's
+name is one: `RAYFINCH_SOURCE__KAFKA__SASL_PASSWORD` sets `sasl.password`. configs/ztf.yaml has every key.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ DatabaseURL = Annotated[
         r"(sqlite|postgresql\+psycopg)://.*",
         "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
     ),
+]
+RegistryURI = Annotated[
+    str, _like(r"sqlite:///.+|https?://\S+", "sqlite:///FILE or an MLflow server's http(s)://HOST:PORT")
 ]
 RayAddress = Annotated[
     str, _like(r"local|auto|ray://\S+|[^/\s]+:\d+", "local, auto, HOST:PORT or ray://HOST:PORT")
@@ -132,6 +135,13 @@ class Model(_Section):
     gpus: float = Field(default=0.0, ge=0)
 
 
+class RegistrySettings(_Section):
+    """Where the versions of models are registered, and how often its aliases are looked at."""
+
+    uri: RegistryURI = "sqlite:///rayfinch-data/registry.db"
+    poll_s: float = Field(default=2.0, gt=0)
+
+
 class Rule(_Section):
     """How alerts look in a topic."""
 
@@ -184,12 +194,20 @@ class Settings(_Section):
     batch: Batch = Batch()
     models: list[Model] = []
     models_dir: Path | None = None
+    registry: RegistrySettings | None = None
     publish: Publish
     archive: ArchiveSettings = ArchiveSettings()
     database: DatabaseSettings = DatabaseSettings()
     ray: RaySettings = RaySettings()
     lease_ttl_s: float = Field(default=10.0, ge=1)
     watchdog_s: float = Field(default=20.0, gt=0)
+
+    @property
+    def models_folder(self) -> Path | None:
+        """Where the models' folders lie (those of a registry are fetched there); None: those we ship."""
+        if self.models_dir is None and self.registry is not None:
+            return Path("rayfinch-data/models")
+        return self.models_dir
 
     @model_validator(mode="after")
     def _models_differ(self) -> Settings:

@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -17,6 +17,10 @@ from tests.support import kafka as kafka_server
 from tests.support import postgres as postgres_server
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
+from tests.support.versions import Versions
+
+if TYPE_CHECKING:
+    from models.registry import Registry
 
 Packets = list[tuple[str, bytes]]
 
@@ -123,6 +127,20 @@ def postgres_url(postgres: PostgresServer) -> str:
 def fresh_postgres_url(postgres: PostgresServer, topic: str) -> str:
     """SQLAlchemy's URL of an empty PostgreSQL database, this test's own."""
     return postgres.create(topic)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A real registry, MLflow on SQLite, which takes seconds to make: all tests share it (see `versions`)."""
+    from models.registry import Registry
+
+    return Registry(f"sqlite:///{tmp_path_factory.mktemp('registry')}/registry.db")
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Versions:
+    """Makes real versions of a model whose name no other test uses."""
+    return Versions(f"lightcurve-{uuid.uuid4().hex[:10]}", tmp_path / "made")
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,20 @@ def test_only_stream_survey_source_and_publish_are_needed(write):
     assert pickle.loads(pickle.dumps(settings)) == settings  # it travels to Ray's workers
 
 
+def test_a_registrys_versions_are_fetched_to_the_models_folder(write):
+    assert load(write()).models_folder is None  # those that Rayfinch ships
+    settings = load(write(registry={}))
+    assert settings.registry is not None
+    assert settings.registry.uri == "sqlite:///rayfinch-data/registry.db"
+    assert settings.models_folder == Path("rayfinch-data/models")
+    settings = load(write(registry={"uri": "http://mlflow:5000", "poll_s": 5}, models_dir="/data/models"))
+    assert settings.models_folder == Path("/data/models")
+    assert (
+        "registry.uri: 'file:///runs' is not sqlite:///FILE"
+        in problems(write(registry={"uri": "file:///runs"}))[0]
+    )
+
+
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(write):
     path = write(batch={"max_alert": 5}, watch_dog_s=3, topics=["a"])
     assert problems(path) == [

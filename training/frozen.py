@@ -1,0 +1,85 @@
+"""A frozen set: labelled alerts that no version was trained on, by which versions are compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from training import dataset
+from training.dataset import DatasetError, Labelled
+
+LABEL = "label"
+
+
+def read(path: Path, classes: Sequence[str], label: str = LABEL) -> Labelled:
+    """The labelled alerts in `path` for a model of these classes.
+
+    `path` is a folder in the layout of our data sets (`stamps/` or `lightcurves/`, or one of the two itself),
+    or a Parquet or Arrow file of the alert table's columns and one of labels. Raises DatasetError.
+    """
+    if path.is_dir():
+        found = _folder(path, classes)
+    elif path.is_file():
+        found = _file(path, label)
+    else:
+        raise DatasetError(f"{path} is neither a folder nor a file: give a frozen set")
+    if odd := sorted(set(found.labels.tolist()) - set(classes)):
+        raise DatasetError(
+            f"{path} has labels that are no class of the model: {', '.join(odd[:5])} "
+            f"(its classes are {', '.join(classes)})"
+        )
+    if absent := [name for name in classes if name not in set(found.labels.tolist())]:
+        raise DatasetError(
+            f"{path} has no alert of class {', '.join(absent)}: what a version loses there would not be seen"
+        )
+    return found
+
+
+def digest(found: Labelled) -> str:
+    """sha256 (hex) over the digests of its files: the same set, the same digest."""
+    lines = [f"{files['sha256']}  {name}\n" for name, files in sorted(found.files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _folder(path: Path, classes: Sequence[str]) -> Labelled:
+    kinds = {
+        "stamps": (dataset.STAMP_CLASSES, dataset.stamps),
+        "lightcurves": (dataset.LIGHT_CURVE_CLASSES, dataset.light_curves),
+    }
+    data = path.parent if path.resolve().name in kinds and not (path / path.name).is_dir() else path
+    for name, (known, read_folder) in kinds.items():
+        if set(known.values()) & set(classes) and (data / name).is_dir() and path in (data, data / name):
+            return read_folder(data)
+    raise DatasetError(
+        f"{path} has no data set with the classes {', '.join(classes)}: give a folder with stamps/ or "
+        "lightcurves/, or a Parquet file of alerts with a column of labels"
+    )
+
+
+def _file(path: Path, label: str) -> Labelled:
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+        else:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                table = reader.read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(
+            f"{path} cannot be read as Parquet (.parquet) or an Arrow file: {error}"
+        ) from error
+    for name in (label, "object_id"):
+        if name not in table.column_names:
+            raise DatasetError(f"{path} has no column {name!r}; it has {', '.join(table.column_names)}")
+        if table[name].null_count or not len(table):
+            raise DatasetError(f"{path}: the column {name!r} has nulls, or there are no rows")
+    labels = np.array([str(value) for value in table[label].to_pylist()])
+    groups = np.array([str(value) for value in table["object_id"].to_pylist()])
+    contents = path.read_bytes()
+    files = {path.name: {"sha256": hashlib.sha256(contents).hexdigest(), "bytes": len(contents)}}
+    return Labelled(table.drop_columns([label]), labels, groups, {}, files)
