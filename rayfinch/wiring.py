@@ -120,7 +120,7 @@ def stream(settings: Settings) -> Stream:
     from broker.publish.publisher import Publisher
     from broker.stream.loop import Limits, Stream
     from broker.stream.source import KafkaSource
-    from serve.scorer import ServedModels
+    from serve.versions import ServedModels
 
     rules = outputs(settings)
     batch = settings.batch

@@ -5,9 +5,8 @@ A model that fails gives null and the reason.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +18,11 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from broker.packets.schema import SCORES
-from models.manifest import ModelError, read_manifest
-from serve.scoring import Deployed, application
+from serve.scoring import application, shadow
 
-log = logging.getLogger("rayfinch.serve")
-
-RESCAN_S = 2.0  # how often the versions' folders are looked at for a newer one
 COOL_OFF_S = 20.0  # after a model stalled, how long its batches wait only briefly for it
 BRIEF_S = 1.0
+GRACE_S = 0.2  # a challenger has as long as the champions took, and this
 
 
 @dataclass(frozen=True)
@@ -38,54 +34,10 @@ class Pinned:
     precondition: str
     inputs: tuple[str, ...]
     timeout_s: float
+    shadow: bool = False  # a challenger: its scores are kept, and leave the house nowhere
 
-
-class ServedModels:
-    """The models of a stream, served by its own deployments. Implements broker.stream.protocols.Models."""
-
-    def __init__(self, stream: str, models: Mapping[str, Deployed]) -> None:
-        self.stream = stream
-        self.models = dict(models)
-        self._pinned: dict[str, str] = {}
-        self._scanned = -float("inf")
-        self._refused: dict[tuple[str, str], str] = {}
-
-    def pin(self) -> dict[str, str]:
-        """The version of each model that serves now. A newer one is taken once its replica has loaded it."""
-        if time.monotonic() - self._scanned > RESCAN_S:
-            self._scanned = time.monotonic()
-            for name, model in self.models.items():
-                newest = model.current()
-                if newest != self._pinned.get(name) and (name, newest) not in self._refused:
-                    self._take(name, model, newest)
-        return dict(self._pinned)
-
-    def scorer(self, pinned: Mapping[str, str]) -> ServeScorer:
-        return ServeScorer(self.stream, tuple(self._describe(n, v) for n, v in pinned.items()))
-
-    def _take(self, name: str, model: Deployed, version: str) -> None:
-        if name in self._pinned:  # the first version was loaded when its replica started
-            try:
-                _handle(application(self.stream, name)).load.remote(version).result(timeout_s=60)
-            except Exception as error:
-                self._refused[name, version] = str(error)
-                log.warning(
-                    "model %s stays at %s: %s is refused: %s", name, self._pinned[name], version, error
-                )
-                return
-            log.info("model %s moves from %s to %s", name, self._pinned[name], version)
-        self._pinned[name] = version
-
-    def _describe(self, name: str, version: str) -> Pinned:
-        model = self.models.get(name)
-        if model is None:  # the configuration dropped a model that an open plan still names
-            return Pinned(name, version, "false", (), 0.0)
-        try:
-            manifest = read_manifest(model.folder / version)
-        except ModelError as error:
-            log.warning("model %s version %s: %s", name, version, error)
-            return Pinned(name, version, "true", (), model.timeout_s)
-        return Pinned(name, version, manifest.precondition, manifest.inputs, model.timeout_s)
+    def app(self, stream: str) -> str:
+        return application(stream, shadow(self.name) if self.shadow else self.name)
 
 
 class ServeScorer:
@@ -95,12 +47,22 @@ class ServeScorer:
         self.stream = stream
         self.pinned = pinned
 
-    def score(self, alerts: pa.Table) -> pa.Array:
-        """See broker.stream.protocols.Scorer."""
-        if not len(alerts):
-            return pa.array([], SCORES)
-        asked = [_ask(self.stream, model, alerts) for model in self.pinned]
-        return _by_alert(len(alerts), [_entries(q.model, q.rows, _answer(q)) for q in asked])
+    def score(self, alerts: pa.Table) -> dict[str, pa.Array]:
+        """See broker.stream.protocols.Scorer. Champions are waited for; challengers as long again."""
+        begin = time.monotonic()
+        asked = [_ask(model.app(self.stream), model, alerts) for model in self.pinned]
+        champions = [q for q in asked if not q.model.shadow]
+        found = {"scores": _gathered(alerts, champions)}
+        if len(champions) < len(asked):
+            spent = time.monotonic() - begin
+            found["shadow"] = _gathered(alerts, [q for q in asked if q.model.shadow], spent + GRACE_S)
+        return found
+
+
+def _gathered(alerts: pa.Table, asked: Sequence[Question], limit_s: float = float("inf")) -> pa.Array:
+    if not len(alerts):
+        return pa.array([], SCORES)
+    return _by_alert(len(alerts), [_entries(q.model, q.rows, _answer(q, limit_s)) for q in asked])
 
 
 @dataclass
@@ -115,9 +77,12 @@ class Question:
     reason: str = ""
 
 
-def _ask(stream: str, model: Pinned, alerts: pa.Table) -> Question:
+def _ask(app: str, model: Pinned, alerts: pa.Table) -> Question:
     """Send the rows that a version scores to a replica; all versions work at once."""
-    question = Question(model, np.arange(len(alerts)), application(stream, model.name))
+    question = Question(model, np.arange(len(alerts)), app)
+    if model.shadow and _rests(app):
+        question.reason = "it is not asked for a while: its answers come too late"
+        return question
     try:
         question.rows = rows = eligible(alerts, model.precondition)
         names = dict.fromkeys(path.split(".")[0] for path in model.inputs)
@@ -158,16 +123,21 @@ def _handle(app: str) -> DeploymentHandle:
     return _handles[app]
 
 
-def _answer(question: Question) -> pa.Table | str:
-    """The class probabilities, or the reason that there are none.
+def _rests(app: str) -> bool:
+    """Whether it stalled not long ago."""
+    return time.monotonic() - _stalled.get(app, -float("inf")) < COOL_OFF_S
+
+
+def _answer(question: Question, limit_s: float) -> pa.Table | str:
+    """The class probabilities, or the reason that there are none, after `limit_s` at the latest.
 
     A replica that dies is asked again, its successor that is, as long as the model's time lasts.
     """
     if question.reply is None or question.send is None:
         return question.reason
     app = question.app
-    brief = time.monotonic() - _stalled.get(app, -float("inf")) < COOL_OFF_S
-    timeout_s = BRIEF_S if brief else question.model.timeout_s
+    brief = _rests(app)
+    timeout_s = min(BRIEF_S if brief else question.model.timeout_s, limit_s)
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -176,7 +146,7 @@ def _answer(question: Question) -> pa.Table | str:
             if not brief:
                 _stalled[app] = time.monotonic()
             question.reply.cancel()
-            return f"no answer within {timeout_s:g} s"
+            return f"no answer within {timeout_s:.3g} s"
         except RayActorError as error:
             if time.monotonic() > deadline:
                 return _sentence(error)

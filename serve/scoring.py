@@ -6,6 +6,7 @@ They are the stream's own: services that answer the public have others, and neve
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ray.serve.api import RunTarget
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
 from models.contract import Model, ModelError, open_model
+from models.folders import CHALLENGER, CHAMPION, read_aliases
 
 log = logging.getLogger("rayfinch.serve")
 
@@ -30,7 +32,7 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Deployed:
-    """A model of a stream, as its configuration names it. `version` None means the newest in `folder`."""
+    """A model of a stream, as its configuration names it. `version` None: the champion, or the newest in `folder`."""
 
     name: str
     folder: Path  # holds a folder for each version
@@ -44,10 +46,17 @@ class Deployed:
         found = [p.parent.name for p in self.folder.glob("*/model.json")]
         return sorted(found, key=lambda v: (not v.isdigit(), int(v) if v.isdigit() else 0, v))
 
+    def challenger(self) -> str | None:
+        """The version that scores in the shadow; None where there is none, or it serves already."""
+        found = read_aliases(self.folder).get(CHALLENGER)
+        return None if found == self.current() else found
+
     def current(self) -> str:
-        """The version that serves now. Raises ModelError when there is none."""
+        """The version that serves now: the configured one, the champion, or the newest. Raises ModelError."""
         if self.version is not None:
             return self.version
+        if champion := read_aliases(self.folder).get(CHAMPION):
+            return champion
         versions = self.versions()
         if not versions:
             raise ModelError(f"model {self.name!r} has no version in {self.folder}: train or install one")
@@ -65,25 +74,36 @@ class Replica:
         self.folder = Path(folder)
         self.device = _device()
         self._models: dict[str, Model] = {}
-        self.load(version)
+        self._loading = threading.Lock()
+        self._load(version)
 
     def set_up(self) -> str:
         """What it was deployed with."""
         return self._set_up
 
     def load(self, version: str) -> str:
-        """Load `version` unless it is there. Raises ModelError with the reason it can't be served."""
-        if version not in self._models:
-            if not version or Path(version).name != version:
-                raise ModelError(f"version {version!r} is not a plain folder name")
-            self._models[version] = open_model(self.folder / version, self.device)
-            while len(self._models) > KEPT:
-                del self._models[next(iter(self._models))]
-        return version
+        """Load `version` unless it is there, beside what serves. Says which replica this is.
+
+        Raises ModelError with the reason it can't be served.
+        """
+        self._load(version)
+        return serve.get_replica_context().replica_tag
 
     def score(self, version: str, alerts: pa.Table) -> pa.Table:
         """One float32 column a class, rows as in `alerts`."""
-        return self._models[self.load(version)].score(alerts)
+        return self._load(version).score(alerts)
+
+    def _load(self, version: str) -> Model:
+        if model := self._models.get(version):
+            return model
+        if not version or Path(version).name != version:
+            raise ModelError(f"version {version!r} is not a plain folder name")
+        with self._loading:
+            if version not in self._models:
+                model = open_model(self.folder / version, self.device)
+                kept = list(self._models.items())[1 - KEPT :]
+                self._models = dict([*kept, (version, model)])
+            return self._models[version]
 
 
 def _device() -> str:
@@ -96,6 +116,14 @@ def _device() -> str:
 def application(stream: str, name: str) -> str:
     """The Serve application of a stream's model."""
     return f"stream-{stream}-{name}"
+
+
+SHADOW = ".shadow"  # no model's name has a dot
+
+
+def shadow(name: str) -> str:
+    """What a model's challenger is called where versions are pinned, and in its application's name."""
+    return f"{name}{SHADOW}"
 
 
 def deploy(stream: str, models: Mapping[str, Deployed]) -> None:

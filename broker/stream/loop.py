@@ -205,6 +205,8 @@ class Loop:
         self._waiting_since = None
         failpoint("plan.before")
         plan = ledger.plan(self._lease, choose(ranges, limit), self.stream.models.pin())
+        for news in self.stream.models.news():
+            self._alarm("model", news)
         failpoint("plan.after")
         return plan
 

@@ -113,10 +113,12 @@ class Work:
         )
         in_flight = _with_places(decoded, packets)
         clock.append(time.perf_counter())
-        scores = self.scorer.score(in_flight)
+        scored = self.scorer.score(in_flight)
         clock.append(time.perf_counter())
         steps = zip(("fetch", "decode", "score"), clock, clock[1:], strict=False)
-        alerts = in_flight.append_column("scores", scores)
+        alerts = in_flight
+        for column, entries in scored.items():
+            alerts = alerts.append_column(column, entries)
         return Result(
             alerts=alerts.drop_columns([c for c in CUTOUT_COLUMNS if c in alerts.column_names]),
             letters=[

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from broker.packets.schema import CUTOUT_TENSOR, SCORES
-from serve.scorer import Pinned, ServedModels, _by_alert, _entries, eligible
+from serve.scorer import Pinned, _by_alert, _entries, eligible
 from serve.scoring import Deployed
+from serve.versions import ServedModels
 
 STAMPS = Pinned("stamps", "2", "true", ("flux",), 5.0)
 CURVE = Pinned("lightcurve", "1", "true", ("flux",), 5.0)

@@ -1,0 +1,149 @@
+"""Which versions a stream's models serve now: followed beside the stream, which never waits for a change.
+
+A version is taken when every replica has loaded it and its golden scores came out right; one that cannot be
+loaded is refused, and what served goes on. A challenger has replicas of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ray import serve
+
+from models.manifest import ModelError, read_manifest
+from serve.scorer import Pinned, ServeScorer
+from serve.scoring import SHADOW, Deployed, application, deploy, shadow
+
+log = logging.getLogger("rayfinch.serve")
+
+LOOK_S = 1.0  # how often the models' folders are looked at
+LOAD_S = 120.0
+ASKED = 30  # a replica; calls go to whichever is free
+
+
+class ServedModels:
+    """The models of a stream, served by its own deployments. Implements broker.stream.protocols.Models."""
+
+    def __init__(self, stream: str, models: Mapping[str, Deployed]) -> None:
+        self.stream = stream
+        self.models = dict(models)
+        self._pinned: dict[str, str] = {}
+        self._news: list[str] = []
+        self._refused: dict[tuple[str, str], str] = {}
+        self._follower: threading.Thread | None = None
+
+    def pin(self) -> dict[str, str]:
+        """See broker.stream.protocols.Models. What deploy() has loaded comes first."""
+        if self._follower is None:
+            self._pinned = {name: model.current() for name, model in self.models.items()}
+            self._follower = threading.Thread(target=self._follow, daemon=True, name="versions")
+            self._follower.start()
+        return dict(self._pinned)
+
+    def news(self) -> list[str]:
+        told, self._news = self._news, []
+        return told
+
+    def scorer(self, pinned: Mapping[str, str]) -> ServeScorer:
+        return ServeScorer(self.stream, tuple(self._describe(n, v) for n, v in pinned.items()))
+
+    def look(self) -> None:
+        """Take what has changed since the last look: champions, and challengers."""
+        for name, model in self.models.items():
+            try:
+                newest, challenger = model.current(), model.challenger()
+            except ModelError as error:  # a folder that is being changed, or is broken: what serves goes on
+                self._refuse(name, "", str(error))
+                continue
+            if newest != self._pinned.get(name):
+                self._take(name, newest)
+            if challenger != self._pinned.get(shadow(name)):
+                self._challenge(name, challenger)
+
+    def _follow(self) -> None:
+        self._forget_challengers()
+        while True:
+            try:
+                self.look()
+            except Exception as error:  # Ray's, while its controller restarts
+                log.warning("the models' versions cannot be looked at: %s", error)
+            time.sleep(LOOK_S)
+
+    def _take(self, name: str, version: str) -> None:
+        if (name, version) in self._refused:
+            return
+        before = self._pinned.get(name)
+        try:
+            _load_everywhere(application(self.stream, name), version, self.models[name].replicas)
+        except Exception as error:
+            self._refuse(name, version, f"it stays at {before}: {_cause(error)}")
+            return
+        self._pinned[name] = version
+        self._tell(f"model {name} moves from {before} to {version}")
+
+    def _challenge(self, name: str, version: str | None) -> None:
+        key = shadow(name)
+        if version is None:
+            del self._pinned[key]
+            serve.delete(application(self.stream, key), _blocking=False)
+            self._tell(f"model {name} has no challenger any more")
+            return
+        if (key, version) in self._refused:
+            return
+        try:
+            deploy(self.stream, {key: replace(self.models[name], name=key, version=version)})
+            _load_everywhere(application(self.stream, key), version, self.models[name].replicas)
+        except Exception as error:
+            self._pinned.pop(key, None)
+            self._refuse(key, version, _cause(error))
+            return
+        self._pinned[key] = version
+        self._tell(f"model {name}: {version} scores in the shadow")
+
+    def _forget_challengers(self) -> None:
+        """Delete what a former driver left: replicas that nobody asks any more."""
+        for name, model in self.models.items():
+            app = application(self.stream, shadow(name))
+            if app in serve.status().applications and model.challenger() is None:
+                serve.delete(app, _blocking=False)
+
+    def _refuse(self, name: str, version: str, reason: str) -> None:
+        if self._refused.get((name, version)) != reason:
+            self._refused[name, version] = reason
+            self._tell(f"model {name.removesuffix(SHADOW)}: {version or 'its folder'} is refused: {reason}")
+
+    def _tell(self, what: str) -> None:
+        log.info("%s", what)
+        self._news = [*self._news, what]
+
+    def _describe(self, key: str, version: str) -> Pinned:
+        name, shadowed = key.removesuffix(SHADOW), key.endswith(SHADOW)
+        model = self.models.get(name)
+        if model is None:  # the configuration dropped a model that an open plan still names
+            return Pinned(name, version, "false", (), 0.0, shadowed)
+        try:
+            manifest = read_manifest(model.folder / version)
+        except ModelError as error:
+            log.warning("model %s version %s: %s", name, version, error)
+            return Pinned(name, version, "true", (), model.timeout_s, shadowed)
+        return Pinned(name, version, manifest.precondition, manifest.inputs, model.timeout_s, shadowed)
+
+
+def _load_everywhere(app: str, version: str, replicas: int) -> None:
+    """Let every replica load a version. Raises what the first one raised that cannot."""
+    handle: Any = serve.get_deployment_handle("replica", app)
+    loaded: set[str] = set()
+    for _ in range(ASKED * replicas):
+        loaded.add(handle.load.remote(version).result(timeout_s=LOAD_S))
+        if len(loaded) >= replicas:
+            return
+
+
+def _cause(error: Exception) -> str:
+    lines = str(getattr(error, "cause", None) or error).splitlines()
+    return lines[0] if lines else type(error).__name__
