@@ -131,7 +131,7 @@ def _told(version: str, champion: str | None, decision: Decision, force: bool) -
         f1, objects = numbers["macro_f1"], numbers["frozen"]["objects"]
         lines.append(
             f"macro-F1 {f1['challenger']:.4f} against {f1['champion']:.4f} of {champion}: "
-            f"{f1['difference']:+.4f} [{f1['lower_bound']:+.4f}, {f1['upper_bound']:+.4f}] on {objects} objects"
+            f"{f1['difference']:+.4f} [{f1['lower_bound']:+.4f}, {f1['upper_bound']:+.4f}], {objects} objects"
         )
     if decision.passed:
         return "\n".join([*lines, f"{version} is the champion now"])
