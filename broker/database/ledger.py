@@ -175,11 +175,13 @@ class Ledger:
         """Those of `alert_ids` that a batch of any stream of this survey kept within three nights."""
         if not len(alert_ids):
             return set()
-        mine = recent_alerts.c.survey == self.survey
-        recent = recent_alerts.c.kept_at > time.time() - within_s
+        since = time.time() - within_s
         with self._read() as db:
             sent = among(db, recent_alerts.c.alert_id, alert_ids.tolist())
-            return set(db.scalars(select(recent_alerts.c.alert_id).where(mine, recent, sent)))
+            # Not `kept_at > since` here: SQLite would go through all of the three nights by that index.
+            query = select(recent_alerts.c.alert_id, recent_alerts.c.kept_at)
+            found = db.execute(query.where(recent_alerts.c.survey == self.survey, sent))
+            return {row.alert_id for row in found if row.kept_at > since}
 
     def commit(self, lease: Lease, plan: Plan, alerts: pa.Table | None, outcome: Mapping[str, Any]) -> None:
         """End a batch, in one transaction: objects, recent ids, offsets, dead letters, the batch itself.

@@ -114,12 +114,12 @@ def _just_ahead(
     """`alerts`, each once the stream has done all but `ahead` of those before it."""
     told = time.monotonic()
     for i, alert in enumerate(alerts):
+        if time.monotonic() > told + 60:
+            told = time.monotonic()
+            tell(f"{driver.done} alerts in {len(driver.batches)} batches")
         while i - driver.done >= ahead:
             if driver.status is not None:
                 raise StreamFailed(f"the stream ended after {driver.done} alerts: {driver.tail()}")
-            if time.monotonic() > told + 60:
-                told = time.monotonic()
-                tell(f"{driver.done} alerts in {len(driver.batches)} batches")
             time.sleep(0.02)
         yield alert
 
