@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayfinch import reconciler
 from rayfinch.config import Rule, Settings
 from rayfinch.problems import ConfigError, Problem
 
@@ -65,9 +66,14 @@ def deployed(settings: Settings) -> dict[str, Deployed]:
     from models.contract import shipped
     from serve.scoring import Deployed
 
-    folder = Path(settings.models_dir) if settings.models_dir else shipped()
+    def folder(name: str) -> Path:
+        chosen = settings.models_folder or shipped()
+        # A registry that does not know a model leaves it to what we ship.
+        ours = settings.models_dir is None and not (chosen / name).is_dir()
+        return (shipped() if ours else chosen) / name
+
     return {
-        m.name: Deployed(m.name, folder / m.name, m.version, m.replicas, m.gpus, m.timeout_s)
+        m.name: Deployed(m.name, folder(m.name), m.version, m.replicas, m.gpus, m.timeout_s)
         for m in settings.models
     }
 
@@ -168,6 +174,7 @@ def refuse_passing_places(settings: Settings, here: Path) -> None:
 def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) -> Loop:
     """Start Ray and the models' replicas, and make the loop. Raises ModelError, ConfigError."""
     refuse_passing_places(settings, Path.cwd())
+    reconciler.start(settings)
     start_ray(settings)
     import ray
 

@@ -32,7 +32,7 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Deployed:
-    """A model of a stream, as its configuration names it. `version` None: the champion, or the newest in `folder`."""
+    """A model of a stream, as its configuration names it. `version` None: the champion, or the newest."""
 
     name: str
     folder: Path  # holds a folder for each version
