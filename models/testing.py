@@ -6,7 +6,8 @@ check(open_model(folder), alerts(50))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -192,12 +193,80 @@ def scores_bare_alerts(model: Model, table: pa.Table) -> None:
     )
 
 
+def every_input_matters(model: Model, table: pa.Table) -> None:
+    """Each declared input is able to move the score: one that is not should not be asked for."""
+    idle = list(model.inputs)
+    for scale in (1.0, 20.0, 0.1):
+        if idle:
+            filled = _filled(model, table, scale)
+            idle = [path for path in idle if not _moves(model, filled, path)]
+    assert not idle, f"declared, but moves no score: {', '.join(idle)}"
+
+
+def speed(model: Model, table: pa.Table, seconds: float = 2.0) -> float:
+    """Alerts a second that `score` takes, in blocks of `table`, the first one apart."""
+    model.score(table)
+    begin, done = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        model.score(table)
+        done += len(table)
+    return done / (time.perf_counter() - begin)
+
+
 PROMISES: tuple[Callable[[Model, pa.Table], None], ...] = (
     answers_in_shape,
     ignores_neighbours,
     survives_absurd_values,
     scores_bare_alerts,
+    every_input_matters,
 )
+
+
+def _moves(model: Model, table: pa.Table, path: str) -> bool:
+    """Whether other values in one column, of several kinds, change any score, or whether there is one."""
+    plain = values(model.score(table))
+    for other in _others(table, path):
+        changed = values(model.score(other))
+        if not np.array_equal(plain, changed, equal_nan=True):
+            return True
+    return False
+
+
+def _filled(model: Model, table: pa.Table, scale: float) -> pa.Table:
+    """The alerts with a number in each declared source column they lack: one may matter beside another."""
+    draw = np.random.default_rng(2)
+    source = table["source"].combine_chunks()
+    fields = {f.name: source.field(f.name) for f in source.type}
+    for path in model.inputs:
+        name, _, child = path.partition(".")
+        if name == "source" and (child not in fields or fields[child].null_count == len(table)):
+            fields[child] = pa.array(scale * draw.uniform(0.5, 1.0, len(table)))
+    return _with(table, "source", pa.StructArray.from_arrays(list(fields.values()), list(fields)))
+
+
+def _others(table: pa.Table, path: str) -> Iterator[pa.Table]:
+    """The alerts with other values in the column at `path`."""
+    rows, draw = len(table), np.random.default_rng(1)
+    name, _, child = path.partition(".")
+    turned = np.roll(np.arange(rows), 1)
+    if name == "cutouts":
+        yield _with(table, name, tensor(draw.normal(100, 20, (rows, *CUTOUTS))))
+    elif name == "cutout_shape":
+        yield _with(table, name, pa.array([[40, 63]] * rows, pa.list_(pa.int32(), 2)))
+    elif name == "history":
+        yield _with(table, name, table[name].take(pa.array(turned)))
+    elif name == "band":
+        yield from (_with(table, name, pa.array([band] * rows, pa.string())) for band in "gri")
+    elif child:
+        source = table[name].combine_chunks()
+        fields = {f.name: source.field(f.name) for f in source.type}
+        for scale in (0.1, 1.0, 20.0, 1e4):
+            fields[child] = pa.array(draw.normal(0, scale, rows))
+            yield _with(table, name, pa.StructArray.from_arrays(list(fields.values()), list(fields)))
+    else:
+        column = table[name].to_numpy()
+        for scale in (1e-3, 1.0, 1e3):
+            yield _with(table, name, pa.array(column * (1 + scale * np.abs(draw.normal(size=rows)))))
 
 
 def _with(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
