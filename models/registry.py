@@ -34,12 +34,13 @@ VERSION, DIGEST, WHO, NOTE, METRICS = (
 )
 MODEL, MOVE = "rayfinch.model", "rayfinch.move."
 SQLITE = "sqlite:///"
-# Unless told not to, MLflow tells its makers who uses it, and asks a server that is down for minutes.
+# Unless told not to, MLflow tells its makers who uses it, asks a server that is down for minutes, and prints.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -246,6 +247,8 @@ class Registry(Book):
         try:
             yield self._opened
         except MlflowException as error:
+            if isinstance(error.__cause__ or error.__context__, OSError):  # requests' errors are
+                raise RegistryError(f"the registry {self.uri} does not answer: is the server up?") from error
             raise RegistryError(f"the registry {self.uri} refused: {_first_line(error)}") from error
 
 

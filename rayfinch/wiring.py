@@ -157,8 +157,12 @@ def refuse_passing_places(settings: Settings, here: Path) -> None:
     """Raise ConfigError where data would go into a Ray job's copy of the checkout."""
     if "working_dir_files" not in here.parts:
         return
-    database = settings.database.url.removeprefix("sqlite:///")
-    kept = {"archive.uri": settings.archive.uri, "database.url": database}
+    kept = {
+        "archive.uri": settings.archive.uri,
+        "database.url": settings.database.url.removeprefix("sqlite:///"),
+    }
+    if settings.registry:
+        kept["registry.uri"] = settings.registry.uri.removeprefix("sqlite:///")
     problems = [
         Problem(
             key,

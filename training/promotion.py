@@ -101,10 +101,9 @@ def gate(
     except ModelError as error:
         return Decision((*reasons, str(error)), {"frozen": described(data)})
     found = paired(truth, data.groups, before, after)
-    return Decision(
-        (*reasons, *judged(found, seconds, old.classes, margins)),
-        _numbers(found, seconds, old, new, data, margins),
-    )
+    numbers = _numbers(found, seconds, old, new, data, margins)
+    numbers["frozen"]["champion_trained_on"] = trained_on(champion, data)
+    return Decision((*reasons, *judged(found, seconds, old.classes, margins)), numbers)
 
 
 def judged(

@@ -191,11 +191,12 @@ def diff(
     with folders(registry, old, new) as pair:
         manifests = differences.manifests(*(read_manifest(folder) for folder in pair))
         golden = next((folder for folder in reversed(pair) if (folder / GOLDEN).is_file()), None)
+        before, after = (open_model(folder) for folder in pair)
         scores = None
-        if alerts or golden:
-            before, after = (open_model(folder) for folder in pair)
-            table = frozen.read(alerts, before.classes).table if alerts else golden_inputs(golden)
-            scores = differences.scores(before, after, table)
+        if alerts is not None:
+            scores = differences.scores(before, after, frozen.read(alerts, before.classes).table)
+        elif golden is not None:
+            scores = differences.scores(before, after, golden_inputs(golden))
     if as_json:
         print(json.dumps({"old": old, "new": new, "model.json": manifests, "scores": scores}))
         return

@@ -125,16 +125,19 @@ def _progress(line: str) -> None:
 
 
 def _told(version: str, champion: str | None, decision: Decision, force: bool) -> str:
-    lines = []
-    numbers = decision.numbers
-    if "macro_f1" in numbers:
-        f1, objects = numbers["macro_f1"], numbers["frozen"]["objects"]
-        lines.append(
-            f"macro-F1 {f1['challenger']:.4f} against {f1['champion']:.4f} of {champion}: "
-            f"{f1['difference']:+.4f} [{f1['lower_bound']:+.4f}, {f1['upper_bound']:+.4f}], {objects} objects"
-        )
+    lines = [f"- {reason}" for reason in decision.reasons]
+    if "macro_f1" in decision.numbers:
+        f1, on = decision.numbers["macro_f1"], decision.numbers["frozen"]
+        if decision.passed:
+            lines.append(
+                f"macro-F1 {f1['challenger']:.4f} against {f1['champion']:.4f} of {champion}: "
+                f"{f1['difference']:+.4f} [{f1['lower_bound']:+.4f}, {f1['upper_bound']:+.4f}], "
+                f"{on['objects']} objects"
+            )
+        if on["champion_trained_on"]:
+            lines.append(f"note: {champion} was trained on this set, which flatters it; take another one")
     if decision.passed:
-        return "\n".join([*lines, f"{version} is the champion now"])
-    lines += [f"- {reason}" for reason in decision.reasons]
-    verdict = "is the champion now, by force, although" if force else "is not promoted:"
+        verdict = "is the champion now"
+    else:
+        verdict = "is the champion now, by force, although" if force else "is not promoted:"
     return "\n".join([f"{version} {verdict}", *lines])

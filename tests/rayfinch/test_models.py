@@ -95,12 +95,11 @@ def test_a_version_is_promoted_for_what_it_does_on_a_frozen_set(run, versions, t
     truth = pa.array(scores.idxmax(axis=1).to_numpy()[rows].tolist())
     frozen = tmp_path / "frozen.parquet"
     pq.write_table(table.drop_columns(["cutouts"]).take(rows).append_column("class", truth), frozen)
-    if set(truth.to_pylist()) != set(LIGHT_CURVE_CLASSES.values()):
-        pytest.fail("the made-up alerts lack a class")
+    assert set(truth.to_pylist()) == set(LIGHT_CURVE_CLASSES.values())
     gate = ("--frozen", frozen, "--label", "class", "--calibration-margin", "1", "--slower", "5")
     code, said = run("promote", f"{name}@2", *gate)
     assert code == 0, said
-    assert said.startswith("macro-F1 1.0000 against 0.")
+    assert said.startswith(f"{name}@2 is the champion now\nmacro-F1 1.0000 against 0.")
     decision = json.loads(run("show", f"{name}@2", "--json")[1])["history"][-1]["decision"]
     assert decision["macro_f1"]["lower_bound"] > 0
     assert decision["frozen"]["rows"] == len(rows)
