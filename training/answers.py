@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from models.contract import Model, ModelError
+from models.golden import read_golden
 
-GOLDEN = "golden.arrow"
 CHUNK = 256
 BLOCK, ROUNDS = 128, 5
 
@@ -54,14 +54,10 @@ def seconds_per_alert(models: Sequence[Model], table: pa.Table, eligible: Eligib
     return best
 
 
-def golden_inputs(folder: Path) -> pa.Table:
-    """The alerts of the version's golden scores. Raises ModelError."""
-    try:
-        with pa.memory_map(str(folder / GOLDEN)) as source, pa.ipc.open_file(source) as reader:
-            table = reader.read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ModelError(f"{folder / GOLDEN} cannot be read as an Arrow file: {error}") from error
-    return table.select([name for name in table.column_names if not name.startswith("score:")])
+def golden_inputs(folder: Path) -> pa.Table | None:
+    """The alerts of the version's golden scores; None where it has none. Raises ModelError."""
+    golden = read_golden(folder)
+    return golden[0] if golden else None
 
 
 def told(model: Model) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from models.contract import Model, ModelError, open_model
+from models.golden import FILE
 from models.manifest import read_manifest
 from training import frozen
-from training.answers import GOLDEN, Eligible, Progress, everything, golden_inputs, probabilities, told
+from training.answers import Eligible, Progress, everything, golden_inputs, probabilities, told
 from training.answers import seconds_per_alert as timed
 from training.dataset import Labelled
 from training.paired import CONFIDENCE, Paired, paired
@@ -71,10 +72,8 @@ def gate(
     """
     new = open_model(challenger)
     reasons = []
-    if not (challenger / GOLDEN).is_file():
-        reasons.append(
-            f"{told(new)} has no golden scores ({GOLDEN}): no machine could tell that it serves it"
-        )
+    if not (challenger / FILE).is_file():
+        reasons.append(f"{told(new)} has no golden scores ({FILE}): no machine could tell that it serves it")
     if champion is None:
         return _first(new, challenger, data, eligible, margins, reasons)
     try:
@@ -161,8 +160,8 @@ def _first(
     numbers: dict[str, Any] = {"version": model.version, "champion": None, "margins": asdict(margins)}
     if data is not None:
         table = data.table
-    elif (folder / GOLDEN).is_file():
-        table, eligible = golden_inputs(folder), everything
+    elif (golden := golden_inputs(folder)) is not None:
+        table, eligible = golden, everything
     else:
         return Decision(tuple(reasons), numbers)
     try:

@@ -185,18 +185,18 @@ def diff(
     from rayfinch import differences
     from rayfinch.registered import folders, opened
     from training import frozen
-    from training.answers import GOLDEN, golden_inputs
+    from training.answers import golden_inputs
 
     registry, _ = opened(config, uri)
     with folders(registry, old, new) as pair:
         manifests = differences.manifests(*(read_manifest(folder) for folder in pair))
-        golden = next((folder for folder in reversed(pair) if (folder / GOLDEN).is_file()), None)
+        golden = next((found for folder in reversed(pair) if (found := golden_inputs(folder))), None)
         before, after = (open_model(folder) for folder in pair)
         scores = None
         if alerts is not None:
             scores = differences.scores(before, after, frozen.read(alerts, before.classes).table)
         elif golden is not None:
-            scores = differences.scores(before, after, golden_inputs(golden))
+            scores = differences.scores(before, after, golden)
     if as_json:
         print(json.dumps({"old": old, "new": new, "model.json": manifests, "scores": scores}))
         return

@@ -144,7 +144,7 @@ def test_a_version_that_does_not_open_is_not_registered(registry, versions):
 
 def test_a_version_is_plain_data(versions, tmp_path):
     folder = versions.make("1")
-    assert [p.name for p in contents(folder)] == ["model.json", "weights.safetensors"]
+    assert [p.name for p in contents(folder)] == ["golden.arrow", "model.json", "weights.safetensors"]
     printed = subprocess.run(
         "sha256sum * | sha256sum", shell=True, cwd=folder, capture_output=True, text=True
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from safetensors.numpy import load_file, save_file
 
 from models.contract import open_model, shipped
+from models.golden import FILE, write_golden
 from models.manifest import WEIGHTS
 from models.testing import alerts
 
@@ -37,18 +37,19 @@ class Versions:
 
 def with_golden(folder: Path) -> Path:
     """The version with golden scores of made-up alerts."""
-    model = open_model(folder)
-    table = alerts(8).select(sorted({path.partition(".")[0] for path in model.inputs}))
-    scores = model.score(table)
-    for name in scores.column_names:
-        table = table.append_column(f"score:{name}", scores[name])
-    with pa.OSFile(str(folder / "golden.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+    write_golden(open_model(without_golden(folder)), alerts(8), folder)
+    return folder
+
+
+def without_golden(folder: Path) -> Path:
+    """The version without golden scores."""
+    (folder / FILE).unlink(missing_ok=True)
     return folder
 
 
 def with_weights(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
-    """The version with other weights."""
+    """The version with other weights, and without golden scores."""
+    without_golden(folder)
     weights = load_file(folder / WEIGHTS)
     changed = {
         name: np.asarray(change(tensor), tensor.dtype).reshape(tensor.shape)
