@@ -10,23 +10,28 @@ from typing import Any
 
 import pyarrow as pa
 
-from models import onnx
+from models import onnx, testing
 from models.contract import Model, open_model
 from models.golden import write_golden
 from models.manifest import FILE, WEIGHTS, ModelError, read_manifest
 
+GOLDEN = 6  # alerts
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def import_checkpoint(
-    source: Path, manifest: Path, into: Path, alerts: pa.Table, architecture: Path | None = None
+    source: Path,
+    manifest: Path,
+    into: Path,
+    alerts: pa.Table | None = None,
+    architecture: Path | None = None,
 ) -> tuple[Path, Model]:
     """Make the version folder `into`/<name>/<version> of `source` and of the model.json by its author.
 
     source: an ONNX file; a Keras network in HDF5 (`architecture`: its JSON, where the file lacks it); a
     PyTorch checkpoint of weights alone, or safetensors, of an architecture that is installed. alerts: what
-    the golden scores are of. No code of the checkpoint's is run, and nothing is left where it is refused.
-    Return the folder and the model, loaded from it. Raises ModelError.
+    the golden scores are of (None: made-up ones). No code of the checkpoint's is run, and
+    nothing is left where it is refused. Return the folder and the model, loaded from it. Raises ModelError.
     """
     with tempfile.TemporaryDirectory(prefix="rayfinch-import-") as made:
         part = Path(made) / "version"
@@ -40,7 +45,8 @@ def import_checkpoint(
             _graph(_file(source), part / onnx.FILE, architecture)
         else:
             _weights(_file(source), part / WEIGHTS)
-        write_golden(open_model(part), alerts, part)
+        model = open_model(part)
+        write_golden(model, testing.alerts(GOLDEN, inputs=model.inputs) if alerts is None else alerts, part)
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(part, folder)
     return folder, open_model(folder)

@@ -59,8 +59,11 @@ class Double:
         return scores(self.classes, np.tile(self.probabilities, (len(table), 1)), np.ones(len(table), bool))
 
 
-def alerts(rows: int, seed: int = 0) -> pa.Table:
-    """Made-up alerts in flight: stars on noise, light curves of 0 to 30 points, a few source columns."""
+def alerts(rows: int, seed: int = 0, inputs: Sequence[str] = ()) -> pa.Table:
+    """Made-up alerts in flight: stars on noise, light curves of 0 to 30 points, a few source columns.
+
+    inputs: column paths; the source columns among them that are not of those few hold numbers of 10 to 20.
+    """
     draw = np.random.default_rng(seed)
     images = draw.normal(100, 5, (rows, *CUTOUTS)).astype(np.float32)
     y, x = np.mgrid[-31:32, -31:32]
@@ -91,6 +94,10 @@ def alerts(rows: int, seed: int = 0) -> pa.Table:
         "sgscore1": draw.random(rows),
         "distpsnr1": draw.uniform(0, 20, rows),
     }
+    for path in inputs:
+        name, _, child = path.partition(".")
+        if name == "source":
+            source.setdefault(child, draw.uniform(10, 20, rows))
     return pa.table(
         {
             "survey": pa.array(["ztf"] * rows, pa.string()),

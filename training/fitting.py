@@ -15,13 +15,13 @@ from torch import nn
 
 from models.contract import open_model
 from models.golden import write_golden
+from models.importing import GOLDEN
 from models.manifest import Manifest
 from models.testing import alerts
 from models.weights import write_weights
 
 # One: the networks are small, and sums over threads would make the weights depend on how many there are.
 THREADS = 1
-GOLDEN = 6  # made-up alerts: a version can be given to anybody, real packets cannot
 Progress = Callable[[str], None]
 
 
@@ -111,6 +111,7 @@ def write_version(folder: Path, manifest: Manifest, network: nn.Module) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(network, folder)
     manifest.write(folder)
+    # Made-up alerts: a version can be given to anybody, real packets cannot.
     write_golden(open_model(folder), alerts(GOLDEN), folder)
 
 

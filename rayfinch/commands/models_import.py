@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-GOLDEN = 6
-
 
 @app.command("import")
 def import_(
@@ -39,9 +37,8 @@ def import_(
     Example: rayfinch models import braai.onnx --manifest model.json --into versions
     """
     from models.importing import import_checkpoint
-    from models.testing import alerts
 
-    golden = _decoded(packets) if packets else alerts(GOLDEN)
+    golden = _decoded(packets) if packets else None
     folder, model = import_checkpoint(source, manifest, into, golden, architecture)
     if as_json:
         print(json.dumps({"folder": str(folder), "name": model.name, "version": model.version}))
@@ -57,6 +54,7 @@ def _decoded(path: Path) -> pa.Table:
     from broker.packets.decode import decode
     from broker.packets.files import read_packets
     from broker.packets.survey import survey
+    from models.importing import GOLDEN
     from models.manifest import ModelError
     from rayfinch.demo import by_survey
 

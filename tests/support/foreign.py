@@ -23,7 +23,7 @@ _ACAI_COLUMNS = """
 _TRIPLET = ["cutouts", "cutout_shape"]
 
 
-def braai(shared: Path, into: Path, golden: pa.Table) -> tuple[Path, Model]:
+def braai(shared: Path, into: Path, golden: pa.Table | None = None) -> tuple[Path, Model]:
     """braai d6_m9 (Duev et al. 2019): real or bogus."""
     weights = shared / "data" / "weights"
     said = _said("braai", "d6_m9", ["real", "bogus"], _TRIPLET, {"conv1_input": "models.prepare:triplet"})
@@ -33,7 +33,7 @@ def braai(shared: Path, into: Path, golden: pa.Table) -> tuple[Path, Model]:
     )
 
 
-def acai(shared: Path, into: Path, letter: str, golden: pa.Table) -> tuple[Path, Model]:
+def acai(shared: Path, into: Path, letter: str, golden: pa.Table | None = None) -> tuple[Path, Model]:
     """One of the five scorers of ACAI (Duev & van der Walt 2021)."""
     inputs = [
         *_TRIPLET,
@@ -59,6 +59,7 @@ def _said(
 
 
 def _write(said: dict[str, Any], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{said['name']}.json"
     path.write_text(json.dumps(said))
     return path
