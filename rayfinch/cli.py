@@ -30,6 +30,7 @@ COMMANDS = (
     "database",
     "train",
     "models",
+    "rescore",
     "bench",
     "chaos",
     "fuzz",

@@ -62,7 +62,7 @@ class ServeScorer:
 def _gathered(alerts: pa.Table, asked: Sequence[Question], limit_s: float = float("inf")) -> pa.Array:
     if not len(alerts):
         return pa.array([], SCORES)
-    return _by_alert(len(alerts), [_entries(q.model, q.rows, _answer(q, limit_s)) for q in asked])
+    return _by_alert(len(alerts), [entries(q.model, q.rows, _answer(q, limit_s)) for q in asked])
 
 
 @dataclass
@@ -165,7 +165,7 @@ def _sentence(error: Exception) -> str:
     return f"{type(cause).__name__}: {lines[0]}"
 
 
-def _entries(model: Pinned, rows: np.ndarray, answer: pa.Table | str) -> tuple[np.ndarray, pa.StructArray]:
+def entries(model: Pinned, rows: np.ndarray, answer: pa.Table | str) -> tuple[np.ndarray, pa.StructArray]:
     """One entry of type SCORE for each of `rows`."""
     n = len(rows)
     classes: pa.Array

@@ -59,7 +59,7 @@ def get(
         limit=limit,
     ).sort_by("mjd")
     if as_json:
-        print(json.dumps(_rows(rows)))
+        print(json.dumps(_with_rescored(archive, rows)))
         return
     for row in rows.to_pylist():
         flux = "" if row["flux"] is None else f"{row['flux']:12.1f} ± {row['flux_err'] or 0:.1f} nJy"
@@ -147,6 +147,17 @@ def plain(value: Any, kind: pa.DataType) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _with_rescored(archive: Archive, alerts: pa.Table) -> list[dict[str, Any]]:
+    """The alerts as JSON, with what other versions said of them later (`rayfinch rescore`)."""
+    from broker.archive.rescored import Rescored
+
+    later: dict[str, list[dict[str, Any]]] = {}
+    kept = Rescored(archive.uri, archive.survey, archive.storage_options)
+    for row in _rows(kept.get(alerts["alert_id"].to_pylist())) if len(alerts) else []:
+        later.setdefault(row.pop("alert_id"), []).append(row)
+    return [{**row, "rescored": later.get(row["alert_id"], [])} for row in _rows(alerts)]
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from broker.packets.schema import CUTOUT_TENSOR, SCORES
-from serve.scorer import Pinned, _by_alert, _entries, eligible
+from serve.scorer import Pinned, _by_alert, eligible, entries
 from serve.scoring import Deployed
 from serve.versions import ServedModels
 
@@ -40,8 +40,8 @@ def test_a_precondition_is_a_sql_predicate_over_the_alert_table(precondition, ro
 
 
 def test_scores_of_several_models_end_up_with_their_alerts():
-    stamps = _entries(STAMPS, np.array([0, 2]), pa.table({"SN": [0.75, 0.25], "VS": [0.25, 0.75]}))
-    curve = _entries(CURVE, np.array([0, 1, 2]), "no answer within 5 s")
+    stamps = entries(STAMPS, np.array([0, 2]), pa.table({"SN": [0.75, 0.25], "VS": [0.25, 0.75]}))
+    curve = entries(CURVE, np.array([0, 1, 2]), "no answer within 5 s")
     scores = _by_alert(4, [stamps, curve])
     assert scores.type == SCORES
     silent = {
@@ -68,14 +68,14 @@ def test_scores_of_several_models_end_up_with_their_alerts():
 
 def test_a_row_about_which_a_model_cannot_say_anything_is_null_with_a_reason():
     answer = pa.table({"SN": pa.array([0.5, None], pa.float32()), "VS": pa.array([0.5, None], pa.float32())})
-    [[good], [silent]] = _by_alert(2, [_entries(STAMPS, np.arange(2), answer)]).to_pylist()
+    [[good], [silent]] = _by_alert(2, [entries(STAMPS, np.arange(2), answer)]).to_pylist()
     assert good["reason"] is None
     assert silent["probabilities"] is None
     assert silent["reason"] == "the model could not say"
 
 
 def test_an_answer_of_another_length_is_not_believed():
-    [[entry], _] = _by_alert(2, [_entries(STAMPS, np.arange(2), pa.table({"SN": [1.0]}))]).to_pylist()
+    [[entry], _] = _by_alert(2, [entries(STAMPS, np.arange(2), pa.table({"SN": [1.0]}))]).to_pylist()
     assert entry["probabilities"] is None
     assert entry["reason"] == "answered 1 rows for 2 alerts"
 
