@@ -15,7 +15,7 @@ from broker.packets.schema import SCORES
 from broker.packets.survey import survey
 from models.contract import open_model, shipped
 from models.testing import Double
-from serve.rescoring import Rescorer, rescore
+from serve.rescoring import Rescorer, rescore, scored
 from serve.scorer import Pinned, entries
 
 
@@ -45,8 +45,9 @@ def test_the_scores_are_those_that_the_version_gives_in_a_stream(archive, ztf_pa
     by_id = dict(zip(live["alert_id"].to_pylist(), wanted.to_pylist(), strict=True))
     found = Rescorer(str(folder), archive)(live.select(["alert_id"]))
     assert len(found) == 60
+    # Each load may find another numerical format the fastest (models.variants.AGREEMENT).
     for row in found.to_pylist():
-        assert row["probabilities"] == pytest.approx(by_id[row["alert_id"]]["probabilities"], abs=1e-5)
+        assert row["probabilities"] == pytest.approx(by_id[row["alert_id"]]["probabilities"], abs=0.01)
 
 
 def test_a_version_that_raises_costs_its_own_scores(archive) -> None:
