@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from models.columns import CUTOUTS
 from models.contract import Model, scores
-from models.manifest import ModelError
+from models.manifest import ModelError, read_manifest
 
 POINT = pa.struct(
     [
@@ -57,6 +57,26 @@ class Double:
         if self.raises is not None:
             raise self.raises
         return scores(self.classes, np.tile(self.probabilities, (len(table), 1)), np.ones(len(table), bool))
+
+
+class Faulty(Double):
+    """A version that can be loaded, and raises on every so many calls: `hyperparameters` {"every": 10}."""
+
+    def __init__(self, folder: Path) -> None:
+        manifest = read_manifest(folder)
+        super().__init__(manifest.name, manifest.version, manifest.classes, manifest.inputs)
+        self.probabilities = [1 / len(self.classes)] * len(self.classes)
+        self._every = int(manifest.hyperparameters["every"])
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        return cls(folder)
+
+    def score(self, table: pa.Table) -> pa.Table:
+        found = super().score(table)
+        if len(self.asked) % self._every == 0:
+            raise RuntimeError(f"this is call {len(self.asked)}")
+        return found
 
 
 def alerts(rows: int, seed: int = 0, inputs: Sequence[str] = ()) -> pa.Table:

@@ -145,6 +145,33 @@ def growth(
     _measured(measure, check, paths, 1000, schemas, config, data, None, as_json)
 
 
+@app.command()
+def swap(
+    packets: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH...", help="ZTF packets. Default: simulated.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Alerts a second.", min=1)] = 200.0,
+    every: Annotated[float, typer.Option(help="Seconds from one change to the next.", min=12)] = 15.0,
+    config: Annotated[Path | None, typer.Option(help="A configuration, whose places are replaced.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where everything goes, and stays. Default: a temporary folder.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")] = False,
+) -> None:
+    """Promote, roll back and challenge while alerts flow: whether one goes without its score, or waits.
+
+    Exit status 1 unless every alert has its champion's score, in the topics and in the archive.
+
+    Example: rayfinch bench swap --rate 200 --json
+    """
+    from rayfinch.bench.swap import run
+
+    def measure(bench: Bench) -> Measured:
+        return run(rate, every, bench.sample, bench.kafka, bench.config, bench.folder, _tell)
+
+    _measured(measure, lambda settings: None, packets or [], 1000, None, config, data, None, as_json)
+
+
 @dataclass(frozen=True)
 class Bench:
     """What a benchmark runs on."""

@@ -1,0 +1,157 @@
+"""Whether a change of versions costs an alert its score, or its time: made on a stream that runs at a rate.
+
+Promotion, rollback, a challenger that cannot be loaded, one that raises on every tenth block, and its end;
+each while alerts flow. What is changed is `aliases.json`, as the reconciler changes it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from broker.archive.archive import Archive
+from models.contract import shipped
+from models.folders import write_aliases
+from models.golden import FILE as GOLDEN
+from models.manifest import FILE, WEIGHTS
+from rayfinch.bench.driver import Driver, configure
+from rayfinch.bench.fill import Input
+from rayfinch.bench.held import judge
+from rayfinch.bench.kafka import Kafka
+from rayfinch.bench.sample import Sample
+from rayfinch.bench.stream import make_topics, written
+from rayfinch.bench.watch import Watch
+from training.comparison import said
+
+MODEL = "stamps"
+SETTLE_S = 10.0  # behind a change, its alerts are looked at for so long
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the aliases become."""
+
+    name: str
+    aliases: Mapping[str, str]
+
+
+CHANGES = (
+    Change("promotion", {"champion": "2"}),
+    Change("rollback", {"champion": "1"}),
+    Change("corrupt challenger", {"champion": "1", "challenger": "broken"}),
+    Change("raising challenger", {"champion": "1", "challenger": "raising"}),
+    Change("no challenger", {"champion": "1"}),
+)
+
+
+def run(
+    rate: float,
+    every_s: float,
+    sample: Sample,
+    kafka: Kafka,
+    config: Path,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, Any], list[str]]:
+    """Make a change every `every_s` seconds; how long alerts waited, and what is wrong with what was kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    path = configure(config, folder, kafka.bootstrap, f"{name}-in", name, sample.schemas)
+    models = versions(folder / "models")
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"models_dir": str(models)}))
+    settings = written(path)
+    topics = make_topics(settings)
+    source, driver = Input(kafka, settings.source.topics[0]), Driver(path)
+    watch = Watch(kafka.bootstrap, topics)
+    warm = int(rate * 10)
+    n = warm + int(rate * every_s * (len(CHANGES) + 1))
+    alerts = sample.messages(n)
+    made: list[float] = []
+
+    def change() -> None:
+        for one in CHANGES:
+            time.sleep(every_s)
+            tell(one.name)
+            made.append(time.time())
+            write_aliases(models / MODEL, one.aliases)
+
+    try:
+        driver.start()
+        watch.start()
+        source.pace((next(alerts) for _ in range(warm)), rate)
+        driver.wait_for(warm)
+        tell("warm: measuring")
+        begin = time.time()
+        threading.Thread(target=change, daemon=True, name="changes").start()
+        source.pace(alerts, rate)
+        driver.wait_for(n)
+        watch.wait(n)
+    finally:
+        driver.stop()
+    tell("judging what it has kept")
+    wrong, places = judge(settings, source.sent.keys())
+    sent = np.array([source.sent[i] for i in places.values()])
+    waits = np.array([watch.readable.get(p, np.nan) for p in places]) - sent
+    found = latencies(sent, waits, begin, made)
+    shadows = archived(Archive(settings.archive.uri, settings.survey))
+    if not shadows["scored"] or not shadows["failed"]:
+        wrong.append(f"the raising challenger was to score and to fail in the shadow: {shadows}")
+    return {"rate": rate, "alerts": n, **found, "shadow": shadows, "kafka": kafka.what}, wrong
+
+
+def latencies(sent: np.ndarray, waits: np.ndarray, begin: float, made: list[float]) -> dict[str, Any]:
+    """p99 and longest wait before the first change; the longest within SETTLE_S of each, and its excess."""
+    quiet = waits[(sent >= begin) & (sent < made[0] - 1)]
+    p99 = float(np.nanpercentile(quiet, 99))
+    longest = {
+        one.name: float(np.nanmax(waits[(sent >= at - 1) & (sent < at + SETTLE_S)]))
+        for one, at in zip(CHANGES, made, strict=True)
+    }
+    return {
+        "latency_p99_before_s": p99,
+        "latency_max_before_s": float(np.nanmax(quiet)),
+        "latency_max_s": longest,
+        "excess_s": max(longest.values()) - p99,
+    }
+
+
+def archived(archive: Archive) -> dict[str, Any]:
+    """How many alerts have a challenger's score, and how many why not."""
+    table = archive.get(columns=["alert_id", "shadow"])
+    found = said(table, "shadow", MODEL)
+    return (
+        {"scored": 0, "failed": {}}
+        if found is None
+        else {
+            "scored": len(found.rows),
+            "failed": dict(found.failed),
+        }
+    )
+
+
+def versions(folder: Path) -> Path:
+    """The shipped models, and of one of them a second version, a broken one and one that raises."""
+    for model in ("stamps", "lightcurve"):
+        shutil.copytree(shipped() / model / "1", folder / model / "1")
+    write_aliases(folder / MODEL, {"champion": "1"})
+    for version in ("2", "broken", "raising"):
+        target = folder / MODEL / version
+        shutil.copytree(folder / MODEL / "1", target)
+        said_ = json.loads((target / FILE).read_text()) | {"version": version}
+        if version == "raising":
+            said_ |= {"architecture": "models.testing:Faulty", "hyperparameters": {"every": 10}}
+            (target / GOLDEN).unlink()
+        (target / FILE).write_text(json.dumps(said_))
+    weights = folder / MODEL / "broken" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:1000])
+    return folder

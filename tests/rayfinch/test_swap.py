@@ -1,0 +1,38 @@
+"""The benchmark of changing versions: its versions are what they are called, and its figures those of the waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.contract import ModelError, open_model
+from models.folders import read_aliases
+from models.testing import alerts
+from rayfinch.bench.swap import CHANGES, MODEL, latencies, versions
+
+
+def test_one_version_is_broken_and_one_raises_on_every_tenth_call(tmp_path: Path) -> None:
+    folder = versions(tmp_path)
+    assert read_aliases(folder / MODEL) == {"champion": "1"}
+    assert open_model(folder / MODEL / "2").version == "2"
+    with pytest.raises(ModelError, match="declares .* bytes and has"):
+        open_model(folder / MODEL / "broken")
+    raising, table = open_model(folder / MODEL / "raising"), alerts(3)
+    answers = [raising.score(table) for _ in range(9)]
+    assert all(len(answer) == 3 for answer in answers)
+    with pytest.raises(RuntimeError, match="this is call 10"):
+        raising.score(table)
+
+
+def test_the_excess_is_the_longest_wait_around_a_change_over_the_p99_before() -> None:
+    sent = np.arange(0.0, 100.0, 0.1)
+    waits = np.full(len(sent), 0.5)
+    made = [20.0 + 15 * k for k in range(len(CHANGES))]
+    waits[np.abs(sent - 36.0) < 0.01] = 0.9
+    found = latencies(sent, waits, 0.0, made)
+    assert found["latency_p99_before_s"] == 0.5
+    assert found["latency_max_s"]["rollback"] == 0.9
+    assert found["latency_max_s"]["promotion"] == 0.5
+    assert found["excess_s"] == pytest.approx(0.4)
