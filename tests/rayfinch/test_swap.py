@@ -1,4 +1,4 @@
-"""The benchmark of changing versions: its versions are what they are called, and its figures those of the waits."""
+"""The benchmark of changing versions: its versions are what they are called, its figures those of the waits."""
 
 from __future__ import annotations
 
