@@ -1,4 +1,4 @@
-"""The benchmark of changing versions: its versions are what they are called, its figures those of the waits."""
+"""The benchmark of changing versions: its versions, and its figures from the waits of alerts."""
 
 from __future__ import annotations
 
