@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,11 +64,11 @@ def network(make: Callable[[], N], folder: Path) -> N:
 @contextmanager
 def _at_most(tensors: int) -> Iterator[None]:
     """No network is made with more parameters than the file has tensors: a billion layers take hours."""
-    made = 0
+    made, here = 0, threading.get_ident()  # the hook is for all threads, and others may make networks, too
 
     def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
         nonlocal made
-        made += parameter is not None
+        made += parameter is not None and threading.get_ident() == here
         if made > tensors:
             raise ValueError(f"they make more than the {tensors} tensors of {WEIGHTS}")
 

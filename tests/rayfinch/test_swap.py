@@ -17,7 +17,7 @@ def test_one_version_is_broken_and_one_raises_on_every_tenth_call(tmp_path: Path
     folder = versions(tmp_path)
     assert read_aliases(folder / MODEL) == {"champion": "1"}
     assert open_model(folder / MODEL / "2").version == "2"
-    with pytest.raises(ModelError, match="declares .* bytes and has"):
+    with pytest.raises(ModelError, match=r"declares .* bytes and has"):
         open_model(folder / MODEL / "broken")
     raising, table = open_model(folder / MODEL / "raising"), alerts(3)
     answers = [raising.score(table) for _ in range(9)]
