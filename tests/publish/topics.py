@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from broker.publish.compacted import client_settings
@@ -58,8 +59,16 @@ def messages(
 def _ends(kafka: Mapping[str, Any], topic: str, partitions: Iterable[int]) -> dict[int, int]:
     admin = AdminClient(client_settings(kafka))
     asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in partitions}
-    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=20)
-    return {p.partition: future.result().offset for p, future in futures.items()}
+    options: dict[str, Any] = {"isolation_level": IsolationLevel.READ_UNCOMMITTED, "request_timeout": 20}
+    for _ in range(50):
+        try:
+            futures = admin.list_offsets(asked, **options)
+            return {p.partition: future.result().offset for p, future in futures.items()}
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+        time.sleep(0.1)  # a topic that was made just now: its partitions have no leader yet
+    raise AssertionError(f"the partitions of {topic} have no leader")
 
 
 def names(kafka: Mapping[str, Any], prefix: str) -> set[str]:
