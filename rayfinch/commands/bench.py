@@ -128,7 +128,7 @@ def growth(
     """Run batch after batch into one archive and one database: whether rate, CPU or memory change.
 
     Compares the 20 batches from the tenth on with the last 20. The input is sent just ahead of the stream,
-    and deleted behind it; the archive of 500 batches of 2,000 real packets takes 25 to 45 GB. Exit status as
+    and deleted behind it; the archive of 500 batches of 2,000 real packets takes 50 to 60 GB. Exit status as
     of `rayfinch bench stream`.
 
     Example: rayfinch bench growth --packets ztf_public_2023_2025.tar.gz --batches 500 --json
