@@ -149,7 +149,7 @@ def versions(folder: Path) -> Path:
         shutil.copytree(folder / MODEL / "1", target)
         said_ = json.loads((target / FILE).read_text()) | {"version": version}
         if version == "raising":
-            said_ |= {"architecture": "models.testing:Faulty", "hyperparameters": {"every": 10}}
+            said_ |= {"architecture": "models.doubles:Faulty", "hyperparameters": {"every": 10}}
             (target / GOLDEN).unlink()
         (target / FILE).write_text(json.dumps(said_))
     weights = folder / MODEL / "broken" / WEIGHTS

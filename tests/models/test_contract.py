@@ -65,7 +65,7 @@ def test_no_label_leaks_into_the_stamps_network() -> None:
         ("models.stamps:CLASSES", "not a class"),
         ("models.stamps:Ensemble", "not a class with `load` and `score`"),
         ("models.contract:Model", "the contract itself"),
-        ("models.testing:Double", "made in memory"),
+        ("models.doubles:Double", "made in memory"),
         ("models.lightcurve:LightCurve", "has the classes"),
     ],
 )

@@ -10,9 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from models.contract import open_model, shipped
+from models.doubles import Double
 from models.golden import FILE, check_golden, read_golden, write_golden
 from models.manifest import WEIGHTS, ModelError
-from models.testing import Double, alerts
+from models.testing import alerts
 
 
 @pytest.fixture

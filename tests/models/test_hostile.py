@@ -162,7 +162,7 @@ def test_a_graph_that_cannot_be_used_is_refused(
     ("hyperparameters", "reason"),
     [
         ({"feeds": {"x": "os:system"}}, "neither in Rayfinch's `models.prepare`"),
-        ({"feeds": {"x": "models.testing:Double"}}, "neither in Rayfinch's `models.prepare`"),
+        ({"feeds": {"x": "models.doubles:Double"}}, "neither in Rayfinch's `models.prepare`"),
         ({"feeds": {"x": "models.prepare:_PAD"}}, "not a function"),
         ({"feeds": {"x": ["models.prepare:numbers"]}}, "not a function"),
         ({"feeds": {"y": "models.prepare:numbers"}}, "the graph's inputs are x"),

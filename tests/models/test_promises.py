@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from models.contract import Model, open_model, shipped
+from models.doubles import Double
 from models.testing import (
     PROMISES,
-    Double,
     alerts,
     answers_in_shape,
     every_input_matters,

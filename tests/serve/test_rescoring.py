@@ -14,7 +14,7 @@ from broker.packets.decode import decode
 from broker.packets.schema import SCORES
 from broker.packets.survey import survey
 from models.contract import open_model, shipped
-from models.testing import Double
+from models.doubles import Double
 from serve.rescoring import Rescorer, rescore, scored
 from serve.scorer import Pinned, entries
 

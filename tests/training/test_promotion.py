@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.doubles import Double
 from models.manifest import ModelError
-from models.testing import Double, alerts
+from models.testing import alerts
 from tests.support.versions import with_golden, with_weights, without_golden
 from training import dataset, frozen
 from training.answers import everything, probabilities, seconds_per_alert
