@@ -100,7 +100,12 @@ class Replica:
             raise ModelError(f"version {version!r} is not a plain folder name")
         with self._loading:
             if version not in self._models:
-                model = open_model(self.folder / version, self.device)
+                try:
+                    model = open_model(self.folder / version, self.device)
+                except ModelError:
+                    raise
+                except Exception as error:  # the architecture's own
+                    raise ModelError(f"{self.folder / version}: {type(error).__name__}: {error}") from error
                 kept = list(self._models.items())[1 - KEPT :]
                 self._models = dict([*kept, (version, model)])
             return self._models[version]

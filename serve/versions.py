@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,7 +34,7 @@ class ServedModels:
         self.stream = stream
         self.models = dict(models)
         self._pinned: dict[str, str] = {}
-        self._news: list[str] = []
+        self._news: deque[str] = deque()
         self._refused: dict[tuple[str, str], str] = {}
         self._follower: threading.Thread | None = None
 
@@ -46,8 +47,7 @@ class ServedModels:
         return dict(self._pinned)
 
     def news(self) -> list[str]:
-        told, self._news = self._news, []
-        return told
+        return [self._news.popleft() for _ in range(len(self._news))]
 
     def scorer(self, pinned: Mapping[str, str]) -> ServeScorer:
         return ServeScorer(self.stream, tuple(self._describe(n, v) for n, v in pinned.items()))
@@ -70,7 +70,7 @@ class ServedModels:
         while True:
             try:
                 self.look()
-            except Exception as error:  # Ray's, while its controller restarts
+            except Exception as error:  # Ray's, while a replica or its controller restarts
                 log.warning("the models' versions cannot be looked at: %s", error)
             time.sleep(LOOK_S)
 
@@ -80,7 +80,7 @@ class ServedModels:
         before = self._pinned.get(name)
         try:
             _load_everywhere(application(self.stream, name), version, self.models[name].replicas)
-        except Exception as error:
+        except ModelError as error:  # any other is Ray's: the next look tries again
             self._refuse(name, version, f"it stays at {before}: {_cause(error)}")
             return
         self._pinned[name] = version
@@ -98,7 +98,7 @@ class ServedModels:
         try:
             deploy(self.stream, {key: replace(self.models[name], name=key, version=version)})
             _load_everywhere(application(self.stream, key), version, self.models[name].replicas)
-        except Exception as error:
+        except ModelError as error:
             self._pinned.pop(key, None)
             self._refuse(key, version, _cause(error))
             return
@@ -119,7 +119,7 @@ class ServedModels:
 
     def _tell(self, what: str) -> None:
         log.info("%s", what)
-        self._news = [*self._news, what]
+        self._news.append(what)
 
     def _describe(self, key: str, version: str) -> Pinned:
         name, shadowed = key.removesuffix(SHADOW), key.endswith(SHADOW)
