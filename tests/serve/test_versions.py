@@ -1,4 +1,4 @@
-"""Versions are followed beside the stream: what is a version's fault is refused, what is Ray's is tried again."""
+"""Versions are followed beside the stream: its own faults refuse a version, what is Ray's is tried again."""
 
 from __future__ import annotations
 
