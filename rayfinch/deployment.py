@@ -24,6 +24,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield guarded("own kafka", lambda: own_kafka(settings))
     yield guarded("database", lambda: database(settings))
     yield guarded("archive", lambda: archive(settings))
+    if settings.registry is not None:
+        yield guarded("registry", lambda: registry(settings))
     for name in [m.name for m in settings.models]:
         yield guarded(f"model {name}", lambda name=name: model(settings, name))  # type: ignore[misc]  # a default
     yield guarded("gpu", lambda: gpu(settings))
@@ -119,6 +121,25 @@ def archive(settings: Settings) -> Check:
             return ok("archive", f"{place}: not there yet; the first batch makes it")
         return failure("archive", f"{place}: {reason}", "check archive.uri and archive.storage_options")
     return ok("archive", f"{place}: {rows} alerts")
+
+
+def registry(settings: Settings) -> Check:
+    """The registry of versions answers, and knows a champion of each model."""
+    from models.folders import CHAMPION, RegistryError
+    from models.registry import Registry
+
+    assert settings.registry is not None
+    found = Registry(settings.registry.uri)
+    place = masked_text(settings.registry.uri)
+    try:
+        known = {name: found.aliases(name) for name in found.names()}
+    except RegistryError as error:
+        return failure("registry", str(error), "start it, or check registry.uri; rayfinch models register")
+    unled = [m.name for m in settings.models if CHAMPION not in known.get(m.name, {})]
+    if unled:
+        mend = "rayfinch models promote NAME@VERSION"
+        return warning("registry", f"{place}: no champion of {', '.join(unled)}; what we ship serves", mend)
+    return ok("registry", f"{place}: {', '.join(f'{n}@{a[CHAMPION]}' for n, a in known.items() if a)}")
 
 
 def model(settings: Settings, name: str) -> Check:

@@ -13,6 +13,8 @@ import yaml
 from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner
 
+from models.contract import shipped
+from models.registry import Registry
 from rayfinch import deployment, machine
 from rayfinch.checks import guarded
 from rayfinch.cli import app
@@ -161,6 +163,22 @@ def test_models_must_load(settings, tmp_path):
     assert "asteroid" in deployment.model(shipped, "stamps").found
     none = settings(models=[{"name": "stamps"}], models_dir=str(tmp_path))
     assert deployment.model(none, "stamps").state == "failure"
+
+
+def test_the_registry_must_answer_and_know_a_champion_of_each_model(settings, tmp_path):
+    wanted = settings(registry={"uri": f"sqlite:///{tmp_path}/registry.db"}, models=[{"name": "lightcurve"}])
+    check = deployment.registry(wanted)
+    assert check.state == "failure"
+    assert "no registry is in" in check.found
+    store = Registry(wanted.registry.uri)
+    store.register(shipped() / "lightcurve" / "1")
+    check = deployment.registry(wanted)
+    assert (check.state, check.mend) == ("warning", "rayfinch models promote NAME@VERSION")
+    assert "no champion of lightcurve" in check.found
+    store.alias("lightcurve", "champion", "1")
+    check = deployment.registry(wanted)
+    assert check.state == "ok"
+    assert "lightcurve@1" in check.found
 
 
 def test_a_gpu_that_is_not_here_fails(settings):
