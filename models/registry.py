@@ -13,7 +13,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,10 @@ class Registry(Book):
             key = f"{MOVE}{move.when}.{uuid.uuid4().hex[:8]}"
             client.set_registered_model_tag(name, key, json.dumps(move.written()))
             if known is not None:
+                # Of two who set an alias that was not there, MLflow refuses one; again, and it moves.
+                with suppress(Exception):
+                    client.set_registered_model_alias(name, alias, str(known.number))
+                    return move
                 client.set_registered_model_alias(name, alias, str(known.number))
             elif before is not None:
                 client.delete_registered_model_alias(name, alias)
