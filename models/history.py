@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -56,23 +57,24 @@ class Move:
         return asdict(self)
 
 
-class Book:
+class Book(ABC):
     """What every registry does with its versions, aliases and moves. A subclass keeps them."""
 
     uri: str
 
+    @abstractmethod
     def versions(self, name: str) -> list[Registered]:
         """The versions of a model, in the order in which they were registered. Raises RegistryError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def aliases(self, name: str) -> dict[str, str]:
         """Alias -> version. Raises RegistryError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def history(self, name: str) -> list[Move]:
         """Every move of an alias, the oldest first. Raises RegistryError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def alias(
         self,
         name: str,
@@ -86,7 +88,6 @@ class Book:
 
         Raises RegistryError when the version is not registered.
         """
-        raise NotImplementedError
 
     def find(self, name: str, version: str) -> Registered:
         """One version; `version` may also be champion, challenger or latest (the one registered last)."""

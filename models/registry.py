@@ -13,7 +13,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,15 +129,16 @@ class Registry(Book):
         before, after = self.aliases(name).get(alias), known.version if known else None
         move = Move(alias, before, after, author(), now(), note, how, dict(decision or {}))
         with self._client() as client:
+            from mlflow.exceptions import MlflowException
+
             # First the history: an alias never moves without it.
             key = f"{MOVE}{move.when}.{uuid.uuid4().hex[:8]}"
             client.set_registered_model_tag(name, key, json.dumps(move.written()))
             if known is not None:
-                # Of two who set an alias that was not there, MLflow refuses one; again, and it moves.
-                with suppress(Exception):
+                try:
                     client.set_registered_model_alias(name, alias, str(known.number))
-                    return move
-                client.set_registered_model_alias(name, alias, str(known.number))
+                except MlflowException:  # another made it just now: now there is one to move
+                    client.set_registered_model_alias(name, alias, str(known.number))
             elif before is not None:
                 client.delete_registered_model_alias(name, alias)
         return move

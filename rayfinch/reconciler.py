@@ -10,12 +10,15 @@ import json
 import logging
 import os
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from models.contract import shipped
 from models.folders import Source, sync
 from models.manifest import ModelError
 from rayfinch.config import Settings
@@ -34,6 +37,8 @@ def start(settings: Settings) -> subprocess.Popen[str] | None:
     folder = settings.models_folder
     if settings.registry is None or folder is None:
         return None
+    if settings.models_dir is None:
+        ship(folder, [model.name for model in settings.models])
     said = {
         "uri": settings.registry.uri,
         "folder": str(folder.absolute()),
@@ -48,6 +53,17 @@ def start(settings: Settings) -> subprocess.Popen[str] | None:
     if not ready or process.stdout.readline().strip() != SYNCED:
         log.warning("the registry %s does not answer: the versions in %s serve", said["uri"], folder)
     return process
+
+
+def ship(folder: Path, names: list[str]) -> None:
+    """Put the versions that come with Rayfinch beside the registry's: they serve until it has a champion."""
+    for name in names:
+        for version in (shipped() / name).glob("*/model.json"):
+            target = folder / name / version.parent.name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=target.parent, prefix=".shipping-") as room:
+                    os.replace(shutil.copytree(version.parent, Path(room, "version")), target)
 
 
 def follow(

@@ -66,14 +66,9 @@ def deployed(settings: Settings) -> dict[str, Deployed]:
     from models.contract import shipped
     from serve.scoring import Deployed
 
-    def folder(name: str) -> Path:
-        chosen = settings.models_folder or shipped()
-        # A registry that does not know a model leaves it to what we ship.
-        ours = settings.models_dir is None and not (chosen / name).is_dir()
-        return (shipped() if ours else chosen) / name
-
+    folder = settings.models_folder or shipped()
     return {
-        m.name: Deployed(m.name, folder(m.name), m.version, m.replicas, m.gpus, m.timeout_s)
+        m.name: Deployed(m.name, folder / m.name, m.version, m.replicas, m.gpus, m.timeout_s)
         for m in settings.models
     }
 

@@ -15,7 +15,7 @@ from broker.archive.rescored import COLUMNS, Rescored
 from broker.packets.cutouts import with_cutouts
 from broker.packets.schema import CUTOUTS
 from models.contract import Model, open_model
-from serve.scorer import Pinned, eligible, entries
+from serve.scorer import eligible, entries
 
 BLOCK = 256  # alerts a task
 COMMIT_S = 10.0  # what is scored is kept at least so often: a run that is killed goes on from there
@@ -61,8 +61,7 @@ def scored(model: Model, alerts: pa.Table) -> pa.Table:
         said = model.score(asked)
     except Exception as error:  # the model's own, whatever it is: it costs its scores, not the run
         said = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
-    pinned = Pinned(model.name, model.version, model.precondition, model.inputs, 0.0)
-    _, found = entries(pinned, np.arange(len(asked)), said)
+    _, found = entries(model, np.arange(len(asked)), said)
     columns = [asked["alert_id"].combine_chunks(), *(found.field(f.name) for f in found.type)]
     return pa.Table.from_arrays(columns, schema=COLUMNS)
 

@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from broker.packets.schema import SCORES
+from models.contract import Model
 from serve.scoring import application, shadow
 
 COOL_OFF_S = 20.0  # after a model stalled, how long its batches wait only briefly for it
@@ -165,7 +166,9 @@ def _sentence(error: Exception) -> str:
     return f"{type(cause).__name__}: {lines[0]}"
 
 
-def entries(model: Pinned, rows: np.ndarray, answer: pa.Table | str) -> tuple[np.ndarray, pa.StructArray]:
+def entries(
+    model: Pinned | Model, rows: np.ndarray, answer: pa.Table | str
+) -> tuple[np.ndarray, pa.StructArray]:
     """One entry of type SCORE for each of `rows`."""
     n = len(rows)
     classes: pa.Array

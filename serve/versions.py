@@ -66,9 +66,12 @@ class ServedModels:
                 self._challenge(name, challenger)
 
     def _follow(self) -> None:
-        self._forget_challengers()
+        forgotten = False
         while True:
             try:
+                if not forgotten:
+                    self._forget_challengers()
+                    forgotten = True
                 self.look()
             except Exception as error:  # Ray's, while a replica or its controller restarts
                 log.warning("the models' versions cannot be looked at: %s", error)
@@ -100,6 +103,7 @@ class ServedModels:
             _load_everywhere(application(self.stream, key), version, self.models[name].replicas)
         except ModelError as error:
             self._pinned.pop(key, None)
+            serve.delete(application(self.stream, key), _blocking=False)  # where it came so far
             self._refuse(key, version, _cause(error))
             return
         self._pinned[key] = version

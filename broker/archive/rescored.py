@@ -32,8 +32,8 @@ class Rescored:
 
     def add(self, scores: pa.Table) -> None:
         """Add rows of COLUMNS, in one commit: after a crash all of them are there, or none."""
-        options = dict(self.storage_options) if self.storage_options else None
-        lance.write_dataset(scores.cast(COLUMNS), self.address, mode="append", storage_options=options)
+        rows = scores.cast(COLUMNS)
+        lance.write_dataset(rows, self.address, mode="append", storage_options=self._options())
 
     def ids(self, model: str, version: str) -> set[int]:
         """The alerts that a version has scored."""
@@ -45,9 +45,13 @@ class Rescored:
         return self._table(queries.one_of("alert_id", alert_ids), COLUMNS.names)
 
     def _table(self, where: str, columns: list[str]) -> pa.Table:
-        options = dict(self.storage_options) if self.storage_options else None
         try:
-            dataset = lance.dataset(self.address, storage_options=options)
-        except (ValueError, OSError):  # nothing was ever scored again
-            return COLUMNS.empty_table().select(columns)
+            dataset = lance.dataset(self.address, storage_options=self._options())
+        except (ValueError, FileNotFoundError) as error:
+            if "not found" not in str(error).lower():
+                raise
+            return COLUMNS.empty_table().select(columns)  # nothing was ever scored again
         return dataset.to_table(filter=where, columns=columns)
+
+    def _options(self) -> dict[str, str] | None:
+        return dict(self.storage_options) if self.storage_options else None

@@ -6,12 +6,11 @@ out is deleted: the disk needs room for the archive alone.
 
 from __future__ import annotations
 
-import threading
+import multiprocessing
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ from confluent_kafka.admin import AdminClient
 from broker.database.engine import connect
 from broker.database.ledger import Ledger
 from rayfinch.bench.cpu import Meter, cpu_s
-from rayfinch.bench.driver import Batch, Driver, StreamFailed, configure
+from rayfinch.bench.driver import Batch, Driver, StreamFailed
 from rayfinch.bench.fill import Input
 from rayfinch.bench.held import Topics, judge
+from rayfinch.bench.judge import Held
 from rayfinch.bench.kafka import Kafka
 from rayfinch.bench.sample import Sample
 from rayfinch.bench.span import Mark, Span, figures
-from rayfinch.bench.stream import make_topics, written
+from rayfinch.bench.stream import placed, written
 from rayfinch.bench.watch import reader
 from rayfinch.config import Settings
 from rayfinch.fresh import Message
@@ -47,28 +47,25 @@ def run(
     Raises ValueError where the batches are too few to compare, StreamFailed, ReplayError.
     """
     enough(batches)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    path = configure(config, folder, kafka.bootstrap, f"{name}-in", name, sample.schemas)
-    settings = written(path)
+    path, settings, topics = placed(sample, kafka, config, folder)
     size = settings.batch.max_alerts
-    topics = make_topics(settings)
     source = Input(kafka, settings.source.topics[0])
     driver, meter = Driver(path), Meter()
     driver.mark = lambda: Mark(time.monotonic(), meter.cpu_s(), cpu_s(kafka.pid))
-    along = Along(settings, topics, kafka.bootstrap)
+    along = Along(path, topics, batches * size)
     try:
         driver.start()
         meter.start(driver.pid)
         along.start()
         source.pace(_just_ahead(sample.messages(batches * size), driver, AHEAD * size, tell), None)
         driver.wait_for(batches * size)
-        along.finish(batches * size)
+        read = along.finish()
     finally:
+        along.stop()
         meter.stop()
         driver.stop()
     tell("judging what it has kept")
-    wrong, _ = judge(settings, source.sent.keys(), along.topics)
+    wrong, _ = judge(settings, source.sent.keys(), read)
     said = {"survey": sample.survey, "alerts": batches * size, "batch": size}
     return {**said, **compared(driver.batches, meter.pss_mb), "kafka": kafka.what}, wrong
 
@@ -124,54 +121,54 @@ def _just_ahead(
         yield alert
 
 
-@dataclass
 class Along:
-    """Reads the `all` topics while the stream runs, and deletes what was read, there and in the source."""
+    """Reads the `all` topics while the stream runs, and deletes what was read, there and in the source.
 
-    settings: Settings
-    names: list[str]
-    bootstrap: str
-    topics: Topics = field(init=False)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    In a process of its own: to decode every alert would slow the one that sends them.
+    """
 
-    def __post_init__(self) -> None:
-        self.topics = Topics(self.settings)
+    def __init__(self, config: Path, topics: list[str], expected: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._told, tell = spawn.Pipe(duplex=False)
+        self._process = spawn.Process(target=_read, args=(config, topics, expected, tell), daemon=True)
 
     def start(self) -> None:
-        consumer = reader(self.bootstrap, self.names)
-        self._threads = [
-            threading.Thread(target=self._read, args=(consumer,), daemon=True, name="along"),
-            threading.Thread(target=self._delete, args=(consumer,), daemon=True, name="delete"),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
 
-    def finish(self, expected: int, wait_s: float = 60.0) -> None:
-        """Wait until `expected` messages have been read, or for `wait_s`, and end."""
-        deadline = time.monotonic() + wait_s
-        while len(self.topics.held.alert_ids) < expected and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+    def finish(self, wait_s: float = 120.0) -> Held:
+        """What the topics held, once all that is expected was read. Raises StreamFailed."""
+        if not self._told.poll(wait_s):
+            raise StreamFailed(
+                f"the `all` topics do not hold what was sent, {wait_s:.0f} s after the last batch"
+            )
+        found: Held = self._told.recv()
+        return found
 
-    def _read(self, consumer: Consumer) -> None:
-        while not self._stop.is_set():
-            message = consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                self.topics.add(message)
+    def stop(self) -> None:
+        if self._process.is_alive():
+            self._process.kill()
 
-    def _delete(self, consumer: Consumer) -> None:
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        ledger: Ledger | None = None
-        while not self._stop.wait(DELETE_EVERY_S):
-            gone = [p for p in consumer.position(consumer.assignment()) if p.offset > 0]
-            if self.topics.held.alert_ids:  # there is a database
-                engine = connect(self.settings.database.url, migrate=False)
-                ledger = ledger or Ledger(engine, self.settings.stream, self.settings.survey)
-                gone += [TopicPartition(t, p, offset) for (t, _, p), offset in ledger.offsets().items()]
-            if gone:
-                for done in admin.delete_records(gone).values():
-                    done.result()
-        consumer.close()
+
+def _read(config: Path, names: list[str], expected: int, tell: Connection) -> None:
+    settings = written(config)
+    bootstrap = str(settings.publish.kafka["bootstrap.servers"])
+    topics, consumer = Topics(settings), reader(bootstrap, names)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    deleted = time.monotonic()
+    while len(topics.held.alert_ids) < expected:
+        message = consumer.poll(0.1)
+        if message is not None and message.error() is None:
+            topics.add(message)
+        if topics.held.alert_ids and time.monotonic() > deleted + DELETE_EVERY_S:
+            deleted = time.monotonic()
+            _delete(admin, consumer, settings)
+    tell.send(topics.held)
+
+
+def _delete(admin: AdminClient, consumer: Consumer, settings: Settings) -> None:
+    """Delete what the consumer has read, and what the stream has committed of its source."""
+    ledger = Ledger(connect(settings.database.url, migrate=False), settings.stream, settings.survey)
+    gone = [p for p in consumer.position(consumer.assignment()) if p.offset > 0]
+    gone += [TopicPartition(t, p, offset) for (t, _, p), offset in ledger.offsets().items()]
+    for done in admin.delete_records(gone).values():
+        done.result()

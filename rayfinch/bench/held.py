@@ -31,7 +31,7 @@ ROWS = 500  # of the archive, read at once with their stamps
 
 
 def judge(
-    settings: Settings, sent: Set[int], topics: Topics | None = None
+    settings: Settings, sent: Set[int], topics: Held | None = None
 ) -> tuple[list[str], dict[Place, int]]:
     """What is wrong with what the stream has kept of `sent`; and where in the topics each alert is.
 
@@ -55,16 +55,17 @@ class Kept:
     offsets: dict[Place, int]
 
 
-def look(settings: Settings, topics: Topics | None = None) -> Kept:
-    """Read all that the stream of `settings` has kept; of the topics, what is not in `topics` already."""
+def look(settings: Settings, topics: Held | None = None) -> Kept:
+    """Read all that the stream of `settings` has kept (the topics only where `topics` does not say it)."""
+    read = Topics(settings)
     if topics is None:
-        topics = Topics(settings)
         for message in messages(str(settings.publish.kafka["bootstrap.servers"]), all_topics(settings)):
-            topics.add(message)
+            read.add(message)
+        topics = read.held
     archive, eligible, per_object = _archive(settings)
     remembered, counts = database(settings)
-    places = (topics.held, archive, remembered)
-    return Kept(places, eligible, objects_faults(counts, per_object), topics.offsets)
+    places = (topics, archive, remembered)
+    return Kept(places, eligible, objects_faults(counts, per_object), read.offsets)
 
 
 def difference(settings: Settings) -> str | None:

@@ -68,12 +68,8 @@ def run(
     Raises ValueError where too little is asked for, StreamFailed where the stream ends or stalls, ReplayError
     where Kafka does not take the input.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    path = configure(config, folder, kafka.bootstrap, f"{name}-in", name, sample.schemas)
-    settings = written(path)
+    path, settings, topics = placed(sample, kafka, config, folder)
     warm_up = asked.warm(settings)
-    topics = make_topics(settings)
     source = Input(kafka, settings.source.topics[0])
     driver, meter = Driver(path), Meter()
     driver.mark = lambda: Mark(time.monotonic(), meter.cpu_s(), cpu_s(kafka.pid))
@@ -144,12 +140,28 @@ def _measure(
     return Span(begin, driver.batches[-1].mark, driver.batches[behind:])
 
 
+def placed(
+    sample: Sample, kafka: Kafka, config: Path, folder: Path, **changes: Any
+) -> tuple[Path, Settings, list[str]]:
+    """A stream under test, before it starts: its configuration, its settings, and its topics of all alerts.
+
+    changes: of the configuration's top level, beside its places. The input's topic is made, too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    path = configure(config, folder, kafka.bootstrap, f"{name}-in", name, sample.schemas)
+    if changes:
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+    settings = written(path)
+    return path, settings, _make_topics(settings)
+
+
 def written(path: Path) -> Settings:
     """The configuration as the stream under test reads it: the environment is in it already."""
     return Settings.model_validate(yaml.safe_load(path.read_text()))
 
 
-def make_topics(settings: Settings) -> list[str]:
+def _make_topics(settings: Settings) -> list[str]:
     """Make the input's topic, and those of all alerts as the stream would make them: these."""
     from confluent_kafka import Producer
 

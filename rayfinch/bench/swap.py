@@ -10,26 +10,24 @@ import json
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from broker.archive.archive import Archive
 from models.contract import shipped
 from models.folders import write_aliases
 from models.golden import FILE as GOLDEN
 from models.manifest import FILE, WEIGHTS
-from rayfinch.bench.driver import Driver, configure
+from rayfinch.bench.driver import Driver
 from rayfinch.bench.fill import Input
 from rayfinch.bench.held import judge
 from rayfinch.bench.kafka import Kafka
 from rayfinch.bench.sample import Sample
-from rayfinch.bench.stream import make_topics, written
+from rayfinch.bench.stream import placed
 from rayfinch.bench.watch import Watch
 from training.comparison import said
 
@@ -64,13 +62,8 @@ def run(
     tell: Callable[[str], None],
 ) -> tuple[dict[str, Any], list[str]]:
     """Make a change every `every_s` seconds; how long alerts waited, and what is wrong with what was kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    path = configure(config, folder, kafka.bootstrap, f"{name}-in", name, sample.schemas)
     models = versions(folder / "models")
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"models_dir": str(models)}))
-    settings = written(path)
-    topics = make_topics(settings)
+    path, settings, topics = placed(sample, kafka, config, folder, models_dir=str(models))
     source, driver = Input(kafka, settings.source.topics[0]), Driver(path)
     watch = Watch(kafka.bootstrap, topics)
     warm = int(rate * 10)

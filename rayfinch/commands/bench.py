@@ -20,6 +20,27 @@ if TYPE_CHECKING:
 
 Measured = tuple[dict[str, Any], list[str]]
 
+More = Annotated[list[Path] | None, typer.Argument(help="More paths for --packets.")]
+Packets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH...", help="Packets of one survey: files, folders, tarballs. Default: simulated."
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="A configuration, whose places are replaced. Default: the survey's shipped one."),
+]
+Schemas = Annotated[
+    Path | None,
+    typer.Option(help="Folder of ID.avsc for LSST's wire packets. Default: `schemas` beside the packets."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Where archive, database and logs go, and stay. Default: a temporary folder."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+
 app = typer.Typer(no_args_is_help=True, help="Measure a stream on this machine, and judge what it kept.")
 
 
@@ -30,13 +51,8 @@ def bench() -> None:
 
 @app.command()
 def stream(
-    more: Annotated[list[Path] | None, typer.Argument(help="More paths for --packets.")] = None,
-    packets: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH...", help="Packets of one survey: files, folders, tarballs. Default: simulated."
-        ),
-    ] = None,
+    more: More = None,
+    packets: Packets = None,
     alerts: Annotated[int, typer.Option(help="How many alerts, behind the warm-up.", min=1)] = 6000,
     rate: Annotated[
         str, typer.Option(help="Alerts a second; max: all are there when the clock starts.")
@@ -55,21 +71,10 @@ def stream(
     bootstrap: Annotated[
         str | None, typer.Option(help="A Kafka that runs. Default: one is started, and ends with the run.")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A configuration, whose places are replaced. Default: the survey's shipped one."),
-    ] = None,
-    schemas: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of ID.avsc for LSST's wire packets. Default: `schemas` beside the packets."
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Where archive, database and logs go, and stay. Default: a temporary folder."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")] = False,
+    config: Config = None,
+    schemas: Schemas = None,
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Run the stream of `rayfinch stream` on fresh alerts; measure rate, CPU, latency, memory; judge it.
 
@@ -101,29 +106,13 @@ def stream(
 
 @app.command()
 def growth(
-    more: Annotated[list[Path] | None, typer.Argument(help="More paths for --packets.")] = None,
-    packets: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH...", help="Packets of one survey: files, folders, tarballs. Default: simulated."
-        ),
-    ] = None,
+    more: More = None,
+    packets: Packets = None,
     batches: Annotated[int, typer.Option(help="How many full batches, one after the other.", min=1)] = 500,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A configuration, whose places are replaced. Default: the survey's shipped one."),
-    ] = None,
-    schemas: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of ID.avsc for LSST's wire packets. Default: `schemas` beside the packets."
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Where archive, database and logs go, and stay. Default: a temporary folder."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")] = False,
+    config: Config = None,
+    schemas: Schemas = None,
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Run batch after batch into one archive and one database: whether rate, CPU or memory change.
 
@@ -147,16 +136,14 @@ def growth(
 
 @app.command()
 def swap(
-    packets: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH...", help="ZTF packets. Default: simulated.")
-    ] = None,
+    more: More = None,
+    packets: Packets = None,
     rate: Annotated[float, typer.Option(help="Alerts a second.", min=1)] = 200.0,
     every: Annotated[float, typer.Option(help="Seconds from one change to the next.", min=12)] = 15.0,
-    config: Annotated[Path | None, typer.Option(help="A configuration, whose places are replaced.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Where everything goes, and stays. Default: a temporary folder.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")] = False,
+    config: Config = None,
+    schemas: Schemas = None,
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Promote, roll back and challenge while alerts flow: whether one goes without its score, or waits.
 
@@ -169,7 +156,8 @@ def swap(
     def measure(bench: Bench) -> Measured:
         return run(rate, every, bench.sample, bench.kafka, bench.config, bench.folder, _tell)
 
-    _measured(measure, lambda settings: None, packets or [], 1000, None, config, data, None, as_json)
+    paths = [*(packets or []), *(more or [])]
+    _measured(measure, lambda settings: None, paths, 1000, schemas, config, data, None, as_json)
 
 
 @dataclass(frozen=True)

@@ -255,3 +255,15 @@ def test_the_decoder_s_own_tables_are_published_byte_for_byte(
         assert len(records) == len(originals)
         for original, value in zip(originals, records["value"].to_pylist(), strict=True):
             assert value[: len(original.datum)] == original.datum
+
+
+def test_what_scores_in_the_shadow_leaves_the_house_nowhere(ztf):
+    """The archive's column `shadow` is read by nothing that publishes."""
+    originals = ztf[:3]
+    alerts = table([row(o) for o in originals])
+    secret = {"model": "m", "version": "challenger", "classes": ["a"], "probabilities": [1.0], "reason": None}
+    shadowed = alerts.append_column("shadow", pa.array([[secret]] * 3, SCORES_TYPE))
+    outputs = Outputs(prefix="p")
+    plain = encode(alerts, writer_schemas(originals), outputs)
+    assert encode(shadowed, writer_schemas(originals), outputs) == plain
+    assert not any(b"challenger" in value for value in plain["value"].to_pylist())

@@ -16,7 +16,7 @@ from broker.packets.survey import survey
 from models.contract import open_model, shipped
 from models.doubles import Double
 from serve.rescoring import Rescorer, rescore, scored
-from serve.scorer import Pinned, entries
+from serve.scorer import entries
 
 
 @pytest.fixture
@@ -40,8 +40,7 @@ def test_the_scores_are_those_that_the_version_gives_in_a_stream(archive, ztf_pa
     folder = shipped() / name / "1"
     model = open_model(folder)
     live = decode(survey("ztf"), [packet for _, packet in ztf_packets[:60]], cutouts=True).alerts
-    pinned = Pinned(model.name, model.version, model.precondition, model.inputs, 0.0)
-    _, wanted = entries(pinned, np.arange(60), model.score(live))
+    _, wanted = entries(model, np.arange(60), model.score(live))
     by_id = dict(zip(live["alert_id"].to_pylist(), wanted.to_pylist(), strict=True))
     found = Rescorer(str(folder), archive)(live.select(["alert_id"]))
     assert len(found) == 60
