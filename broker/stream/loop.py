@@ -12,8 +12,9 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,12 +128,15 @@ class Loop:
             if stopping:
                 ledger.release(self._lease)
 
-    def _open(self) -> _Opened:
-        publisher = self.stream.publisher()
-        committer = Committer(
-            self.stream.ledger, self.stream.archive, publisher, self.stream.outputs, self._lease
-        )
-        return _Opened(publisher, committer)
+    @contextmanager
+    def _open(self) -> Iterator[Committer]:
+        """A publisher for as long as nothing goes wrong: opening it fences whoever held the stream before."""
+        stream, publisher = self.stream, self.stream.publisher()
+        publisher.open()
+        try:
+            yield Committer(stream.ledger, stream.archive, publisher, stream.outputs, self._lease)
+        finally:
+            publisher.close()
 
     def _begin(self, committer: Committer) -> None:
         """Finish what an earlier run left open; on the very first start, note where to begin."""
@@ -227,7 +231,8 @@ class Loop:
             letters=stream.ledger.letters([r.first for r in plan.ranges if r.topic == DEAD_LETTERS]),
             lost=self._watch.lost(plan.ranges, stream.source.topic_ids(fresh=plan.attempt > 1)),
         )
-        blocks = run(work, plan.ranges, chunk=stream.limits.chunk)
+        slot = plan.batch % stream.limits.in_flight
+        blocks = run(work, plan.ranges, chunk=stream.limits.chunk, name=f"{stream.name}_{slot}")
         failpoint("run.after")
         return blocks
 
@@ -274,21 +279,6 @@ class Loop:
             self.stream.ledger.event(kind, message, {})
         except Exception as error:
             log.warning("the alarm %r could not be kept: %s", message, error)
-
-
-class _Opened:
-    """A publisher for as long as nothing goes wrong: opening it fences whoever held the stream before."""
-
-    def __init__(self, publisher: Publisher, committer: Committer) -> None:
-        self._publisher = publisher
-        self._committer = committer
-
-    def __enter__(self) -> Committer:
-        self._publisher.open()
-        return self._committer
-
-    def __exit__(self, *exc: object) -> None:
-        self._publisher.close()
 
 
 def _sentence(error: Exception) -> str:

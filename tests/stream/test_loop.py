@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
+from ray.data._internal.stats import STATS_ACTOR_NAME, STATS_ACTOR_NAMESPACE
 
 from broker.packets.decode import decode
 from broker.packets.survey import survey
@@ -51,6 +53,18 @@ def test_real_packets_of_several_schemas_arrive_once(deploy, packets):
         running.until(80)
     deployment.audit().assert_exactly_once(ids(packets))
     assert running.count("dead_letters") == 0
+
+
+def test_ray_keeps_metrics_of_as_many_datasets_as_run_at_once(deploy, packets, topic):
+    """It forgets none: with one id a batch, its memory would grow for ever."""
+    deployment = deploy()
+    with Running(deployment) as running:
+        for i in range(6):
+            deployment.send(packets[i * 5 : i * 5 + 5])
+            running.until(i * 5 + 5)
+    known = ray.get(ray.get_actor(STATS_ACTOR_NAME, STATS_ACTOR_NAMESPACE).get_datasets.remote())
+    ours = {name for name in known if topic in name}
+    assert len(ours) == 2, "in_flight of them"
 
 
 def test_an_alert_that_is_sent_again_is_kept_once_and_counted(deploy, packets):
