@@ -7,6 +7,7 @@ reader cannot survive is saved); the one it was at then is the Failure.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import selectors
@@ -22,6 +23,7 @@ import numpy as np
 
 from broker.packets.decode import Decoded, Failure, decode, decode_reference
 from broker.packets.survey import SchemaSource, SchemasUnavailable, Survey
+from broker.packets.times import leap_seconds
 from broker.packets.union import concatenated
 
 _CHUNK = 64
@@ -136,6 +138,8 @@ def _read_exactly(stream: IO[bytes], size: int, deadline: float) -> bytes | None
 
 def _child() -> None:
     """Read the job from stdin, write messages to what was stdout; libraries that print do so to stderr."""
+    leap_seconds()  # what decoding loads when it first needs it must not count against the first packet
+    importlib.import_module("pandas")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     size = int.from_bytes(sys.stdin.buffer.read(_SIZE), "big")
