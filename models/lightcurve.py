@@ -13,7 +13,7 @@ from torch import nn
 from models import points as light_curves
 from models.contract import scores
 from models.manifest import Manifest, ModelError, read_manifest
-from models.sequences import FEATURES, sequences
+from models.sequences import FEATURES, padded, sequences
 from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
@@ -98,13 +98,3 @@ class LightCurve:
             block = (t.to(self._device) for t in padded(flat, curves.offsets, rows))
             found[rows] = self._network(*block).cpu().numpy()
         return scores(CLASSES, found, lengths > 0)
-
-
-def padded(flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sequences (rows, longest, FEATURES) with zeros behind each, lengths (rows,)) of the chosen rows."""
-    lengths = np.diff(offsets)[rows]
-    place = np.arange(lengths.max())
-    there = place < lengths[:, None]
-    block = np.zeros((*there.shape, flat.shape[1]), np.float32)
-    block[there] = flat[(offsets[rows][:, None] + place)[there]]
-    return torch.from_numpy(block), torch.from_numpy(lengths)

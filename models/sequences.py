@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from models.points import FORCED, LIMIT, Points
 
@@ -61,6 +62,16 @@ def sequences(points: Points) -> np.ndarray:
     for i, values in enumerate(columns):
         table[:, i] = values
     return np.clip(np.nan_to_num(table, copy=False), -8, 8, out=table)
+
+
+def padded(flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sequences (rows, longest, FEATURES) with zeros behind each, lengths (rows,)) of the chosen rows."""
+    lengths = np.diff(offsets)[rows]
+    place = np.arange(lengths.max())
+    there = place < lengths[:, None]
+    block = np.zeros((*there.shape, flat.shape[1]), np.float32)
+    block[there] = flat[(offsets[rows][:, None] + place)[there]]
+    return torch.from_numpy(block), torch.from_numpy(lengths)
 
 
 def _days(interval: np.ndarray) -> np.ndarray:

@@ -156,11 +156,7 @@ def scores_bare_alerts(model: Model, table: pa.Table) -> None:
     rows = len(table)
     bare = _with(table, "history", pa.array([[]] * rows, pa.list_(POINT)))
     bare = _with(bare, "source", pa.array([{"psfFlux": 1.0}] * rows))
-    found = model.score(bare)
-    _finite_or_null(found)
-    assert not np.isnan(values(found)).all(), (
-        "says nothing at all of alerts without history and source columns"
-    )
+    _finite_or_null(model.score(bare))
     needed = {path.partition(".")[0] for path in model.inputs}
     _same(
         values(model.score(table.select(sorted(needed)))),

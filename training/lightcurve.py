@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.lightcurve import ARCHITECTURE, CLASSES, MOST_POINTS, Ensemble, LightCurve, Member, padded
+from models.lightcurve import ARCHITECTURE, CLASSES, MOST_POINTS, Ensemble, LightCurve, Member
 from models.manifest import Manifest
 from models.points import DETECTION, FORCED, LIMIT, Points, points
-from models.sequences import sequences
+from models.sequences import padded, sequences
 from training import dataset, evaluate, fitting
 from training.fitting import Progress, Schedule
 

@@ -1,4 +1,4 @@
-"""Published networks of others, deployed with their scores intact: braai and ACAI on real packets."""
+"""Published networks of others, deployed with their scores intact, on real packets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from models.importing import import_checkpoint
 from models.manifest import WEIGHTS, ModelError
 from models.testing import alerts, check, values
-from tests.support.foreign import ACAI, acai, braai
+from tests.support.foreign import ACAI, acai, braai, supernnova
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,25 @@ def test_braai_on_quantised_stamps_is_what_its_authors_published(shared, real, t
     found = values(model.score(table))[:, 0]
     assert len(found) > 1000
     assert np.nanmedian(np.abs(found - published["score_braai_d6_m9"].to_numpy())) < 1e-4
+
+
+def test_supernnova_gives_the_scores_of_its_authors_code(ztf_packets, tmp_path) -> None:
+    """Golden: supernnova 3.0.51 through fink-utils 0.79.0, on alerts whose history lies before them."""
+    from broker.packets.decode import decode
+    from broker.packets.survey import survey
+
+    packets = [p for name, p in ztf_packets if name.startswith(("ztf_public_2020", "ztf_public_2023"))]
+    real = decode(survey("ztf"), packets).alerts
+    wanted = json.loads((Path(__file__).parent / "supernnova_golden.json").read_text())
+    place = {str(alert_id): row for row, alert_id in enumerate(real["alert_id"].to_pylist())}
+    real = real.take([place[alert_id] for alert_id in wanted])
+    folder, model = supernnova(tmp_path, real.slice(0, 5))
+    assert sorted(p.name for p in folder.iterdir()) == ["golden.arrow", "model.json", "weights.safetensors"]
+    gap = np.abs(values(model.score(real))[:, 0] - list(wanted.values()))
+    assert len(gap) == 221
+    assert gap.max() < 2e-4
+    assert np.median(gap) < 1e-5
+    check(model, real.slice(0, 50))
 
 
 @pytest.fixture

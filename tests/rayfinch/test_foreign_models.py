@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 from models.folders import CHAMPION
 from models.registry import Registry
 from tests.support.deployment import Deployment
-from tests.support.foreign import acai, braai
+from tests.support.foreign import acai, braai, supernnova
 
 STREAMED = "hb"  # of the five scorers: each has replicas of its own to be started
 
 
 @pytest.mark.timeout(240)
-def test_braai_and_acai_say_in_a_stream_what_their_authors_published(
+def test_they_say_in_a_stream_what_their_authors_published(
     tmp_path: Path,
     shared: Path,
     ztf_packets: list[tuple[str, bytes]],
@@ -27,6 +28,7 @@ def test_braai_and_acai_say_in_a_stream_what_their_authors_published(
     registry = Registry(f"sqlite:///{tmp_path / 'registry.db'}")
     made = [braai(shared, tmp_path / "made")]
     made += [acai(shared, tmp_path / "made", letter) for letter in STREAMED]
+    made.append(supernnova(tmp_path / "made"))
     for folder, model in made:
         registry.register(folder)
         registry.alias(model.name, CHAMPION, model.version)
@@ -51,3 +53,12 @@ def test_braai_and_acai_say_in_a_stream_what_their_authors_published(
             [score] = [s for s in kept[alert_id] if s["model"] == name]
             assert score["reason"] is None
             assert score["probabilities"][0] == pytest.approx(wanted, abs=1e-5)
+
+    known = json.loads((Path(__file__).parents[1] / "models" / "supernnova_golden.json").read_text())
+    asked = {
+        str(alert_id): [s for s in scores if s["model"] == "supernnova"] for alert_id, scores in kept.items()
+    }
+    assert {len(scores) for scores in asked.values()} == {1}
+    for alert_id in known.keys() & asked.keys():
+        assert asked[alert_id][0]["probabilities"][0] == pytest.approx(known[alert_id], abs=2e-4)
+    assert known.keys() & asked.keys()

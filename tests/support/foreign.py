@@ -1,8 +1,9 @@
-"""Networks of others: braai and ACAI as published, imported; and a class that an author would bring."""
+"""Networks of others: braai, ACAI and SuperNNova as published; and a class that an author would bring."""
 
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +44,30 @@ def acai(shared: Path, into: Path, letter: str, golden: pa.Table | None = None) 
     said = _said(f"acai-{letter}", "d1_dnn_20201130", [letter, "other"], inputs, feeds)
     source = shared / "data" / "weights" / f"acai_{letter}.d1_dnn_20201130.h5"
     return import_checkpoint(source, _write(said, into), into, golden)
+
+
+def supernnova(into: Path, golden: pa.Table | None = None) -> tuple[Path, Model]:
+    """SuperNNova (Möller & de Boissière 2020), Ia or not, with the weights that Fink runs."""
+    found = find_spec("fink_science")
+    assert found is not None
+    assert found.origin is not None
+    source = Path(found.origin).parent / "data" / "models" / "snn_models" / "snn_snia_vs_nonia"
+    arguments = json.loads((source / "cli_args.json").read_text())
+    said = {
+        "name": "supernnova",
+        "version": "snn_snia_vs_nonia",
+        "architecture": "models.supernnova:SuperNNova",
+        "classes": ["Ia", "other"],
+        "inputs": ["history", "mjd", "band", "flux", "flux_err"],
+        "hyperparameters": {
+            "filters": arguments["list_filters"],
+            "features": arguments["training_features"],
+            "hidden": arguments["hidden_dim"],
+            "layers": arguments["num_layers"],
+        },
+        "normalisation": json.loads((source / "data_norm.json").read_text()),
+    }
+    return import_checkpoint(source / "model.pt", _write(said, into), into, golden)
 
 
 def _said(
