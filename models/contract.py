@@ -13,7 +13,7 @@ import pyarrow as pa
 from models.golden import check_golden
 from models.manifest import ModelError, read_manifest
 
-__all__ = ["ENTRY_POINTS", "Model", "ModelError", "named", "open_model", "scores", "shipped"]
+__all__ = ["ENTRY_POINTS", "Model", "ModelError", "brought", "named", "open_model", "scores", "shipped"]
 
 # A distribution that brings an architecture of its own names its class here: `name = "package.module:Class"`.
 ENTRY_POINTS = "rayfinch.models"
@@ -84,6 +84,18 @@ def named(path: str, folder: Path, ours: str = "models.") -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ModelError(f"{folder}: {path!r} cannot be imported: {error}") from error
+
+
+def brought(folder: Path) -> str:
+    """The installed distributions whose code the version in `folder` runs, "name-version" each; "" for none.
+
+    A process that has imported one keeps its code, whatever is installed later. Raises ModelError.
+    """
+    manifest = read_manifest(folder)
+    feeds = manifest.hyperparameters.get("feeds")
+    named = {manifest.architecture, *(map(str, feeds.values()) if isinstance(feeds, dict) else ())}
+    announced = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.value in named]
+    return "+".join(sorted({f"{e.dist.name}-{e.dist.version}" for e in announced if e.dist is not None}))
 
 
 def _architecture(path: str, folder: Path) -> type[Model]:

@@ -14,6 +14,8 @@ from rayfinch.config import Settings
 from rayfinch.masking import masked_text
 from rayfinch.problems import Problem
 
+HANGS_UP = "a listener that wants TLS or SASL does so: compare security.protocol"
+
 
 class Unreachable(ConnectionError):
     """A cluster that does not answer these settings, with what librdkafka says of it."""
@@ -59,7 +61,8 @@ def topics(kafka: Mapping[str, Any], timeout_s: float = 5) -> list[str]:
         return sorted(admin.list_topics(timeout=timeout_s).topics)
     except KafkaException as failed:
         admin.poll(0)
-        reason = said[0] if said else failed.args[0].str()
+        hung_up = f"{said[0]} ({HANGS_UP})" if said else failed.args[0].str()
+        reason = next((s for s in said if not s.startswith("Disconnected")), hung_up)
     raise Unreachable(f"{kafka['bootstrap.servers']} does not answer: {reason}")
 
 

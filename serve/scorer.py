@@ -19,7 +19,6 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from broker.packets.schema import SCORES
 from models.contract import Model
-from serve.scoring import application, shadow
 
 COOL_OFF_S = 20.0  # after a model stalled, how long its batches wait only briefly for it
 BRIEF_S = 1.0
@@ -35,23 +34,20 @@ class Pinned:
     precondition: str
     inputs: tuple[str, ...]
     timeout_s: float
+    app: str  # the Serve application that has it
     shadow: bool = False  # a challenger: its scores are kept, and leave the house nowhere
-
-    def app(self, stream: str) -> str:
-        return application(stream, shadow(self.name) if self.shadow else self.name)
 
 
 class ServeScorer:
     """Scores a block with every pinned version at once. Travels to tasks; holds names, no handles."""
 
-    def __init__(self, stream: str, pinned: tuple[Pinned, ...]) -> None:
-        self.stream = stream
+    def __init__(self, pinned: tuple[Pinned, ...]) -> None:
         self.pinned = pinned
 
     def score(self, alerts: pa.Table) -> dict[str, pa.Array]:
         """See broker.stream.protocols.Scorer. Champions are waited for; challengers as long again."""
         begin = time.monotonic()
-        asked = [_ask(model.app(self.stream), model, alerts) for model in self.pinned]
+        asked = [_ask(model, alerts) for model in self.pinned]
         champions = [q for q in asked if not q.model.shadow]
         found = {"scores": _gathered(alerts, champions)}
         if len(champions) < len(asked):
@@ -72,16 +68,15 @@ class Question:
 
     model: Pinned
     rows: np.ndarray
-    app: str
     send: Callable[[], Any] | None = None
     reply: DeploymentResponse | None = None
     reason: str = ""
 
 
-def _ask(app: str, model: Pinned, alerts: pa.Table) -> Question:
+def _ask(model: Pinned, alerts: pa.Table) -> Question:
     """Send the rows that a version scores to a replica; all versions work at once."""
-    question = Question(model, np.arange(len(alerts)), app)
-    if model.shadow and _rests(app):
+    question = Question(model, np.arange(len(alerts)))
+    if model.shadow and _rests(model.app):
         question.reason = "it is not asked for a while: its answers come too late"
         return question
     try:
@@ -93,7 +88,7 @@ def _ask(app: str, model: Pinned, alerts: pa.Table) -> Question:
         if len(rows):
 
             def send() -> Any:
-                return _handle(question.app).score.remote(model.version, part)
+                return _handle(model.app).score.remote(model.version, part)
 
             question.send = send
             question.reply = send()
@@ -136,7 +131,7 @@ def _answer(question: Question, limit_s: float) -> pa.Table | str:
     """
     if question.reply is None or question.send is None:
         return question.reason
-    app = question.app
+    app = question.model.app
     brief = _rests(app)
     timeout_s = min(BRIEF_S if brief else question.model.timeout_s, limit_s)
     deadline = time.monotonic() + timeout_s

@@ -20,7 +20,7 @@ from ray.serve import Application
 from ray.serve.api import RunTarget
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
-from models.contract import Model, ModelError, open_model
+from models.contract import Model, ModelError, brought, open_model
 from models.folders import CHALLENGER, CHAMPION, read_aliases
 
 log = logging.getLogger("rayfinch.serve")
@@ -50,6 +50,11 @@ class Deployed:
         """The version that scores in the shadow; None where there is none, or it serves already."""
         found = read_aliases(self.folder).get(CHALLENGER)
         return None if found == self.current() else found
+
+    def app(self, stream: str) -> str:
+        """The Serve application of what serves now. Versions that bring other code have another one."""
+        code = brought(self.folder / self.current())
+        return application(stream, self.name) + (f"{CODE}{code}" if code else "")
 
     def current(self) -> str:
         """The version that serves now: the configured one, the champion, or the newest. Raises ModelError."""
@@ -118,12 +123,14 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+# No model's name has a dot or an @.
+SHADOW = ".shadow"
+CODE = "@"
+
+
 def application(stream: str, name: str) -> str:
     """The Serve application of a stream's model."""
     return f"stream-{stream}-{name}"
-
-
-SHADOW = ".shadow"  # no model's name has a dot
 
 
 def shadow(name: str) -> str:
@@ -139,7 +146,8 @@ def deploy(stream: str, models: Mapping[str, Deployed]) -> None:
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _start()
-    targets = {application(stream, m.name): m for m in models.values() if not _is_warm(stream, m)}
+    named = {model.app(stream): model for model in models.values()}
+    targets = {app: model for app, model in named.items() if not _is_warm(app, model)}
     if not targets:
         return
     try:
@@ -186,8 +194,7 @@ def _set_up(model: Deployed) -> str:
     return f"{model.name} {model.folder.resolve()} {model.replicas} {model.gpus} {code}"
 
 
-def _is_warm(stream: str, model: Deployed) -> bool:
-    app = application(stream, model.name)
+def _is_warm(app: str, model: Deployed) -> bool:
     found = serve.status().applications.get(app)
     if found is None or found.status != ApplicationStatus.RUNNING:
         return False

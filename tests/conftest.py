@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import uuid
@@ -144,7 +145,16 @@ def versions(tmp_path: Path) -> Versions:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder on everybody's path: what tests put there is installed, in the cluster's processes as well."""
+    folder = tmp_path_factory.mktemp("site")
+    sys.path.append(str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(folder)]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(site: Path) -> Iterator[str]:
     """The address of a Ray cluster that outlives the drivers, as an operator's does: do not end it."""
     os.environ |= {**RAY_FOR_TESTS, "RAY_worker_niceness": "0"}  # as wiring.start_ray has it
     import ray

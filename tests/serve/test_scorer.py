@@ -9,8 +9,8 @@ from serve.scorer import Pinned, _by_alert, eligible, entries
 from serve.scoring import Deployed
 from serve.versions import ServedModels
 
-STAMPS = Pinned("stamps", "2", "true", ("flux",), 5.0)
-CURVE = Pinned("lightcurve", "1", "true", ("flux",), 5.0)
+STAMPS = Pinned("stamps", "2", "true", ("flux",), 5.0, "app")
+CURVE = Pinned("lightcurve", "1", "true", ("flux",), 5.0, "app")
 
 
 def table(n: int) -> pa.Table:
