@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -12,14 +13,17 @@ from torch import nn
 
 from models import points as light_curves
 from models.contract import scores
+from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
 from models.sequences import FEATURES, padded, sequences
+from models.variants import Measured, Variant, fastest, measured
 from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
 MOST_POINTS = 256
-CHUNK = 64
+# Rows a pass may have: more to multiply at once, and more padding behind the shorter ones.
+ROWS = (64, 128, 256)
 
 
 class Member(nn.Module):
@@ -69,19 +73,39 @@ class LightCurve:
     classes = CLASSES
     inputs = light_curves.INPUTS
 
-    def __init__(self, manifest: Manifest, ensemble: Ensemble, device: str = "cpu") -> None:
+    def __init__(self, manifest: Manifest, ensemble: Ensemble, device: str = "cpu", digest: str = "") -> None:
         self.name, self.version = manifest.name, manifest.version
         self.precondition = manifest.precondition
         self.manifest = manifest
         self._device = torch.device(device)
-        self._network = ensemble.eval().to(self._device)
+        self._ensemble = ensemble.eval().to(self._device)
+        self._variant = fastest(self._variants(ROWS), self._example, digest)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         manifest = read_manifest(folder)
         if manifest.classes != CLASSES:
             raise ModelError(f"{folder}: the lightcurve network has the classes {', '.join(CLASSES)}")
-        return cls(manifest, network(lambda: Ensemble(**manifest.hyperparameters), folder), device)
+        ensemble = network(lambda: Ensemble(**manifest.hyperparameters), folder)
+        return cls(manifest, ensemble, device, digest(folder))
+
+    @property
+    def variant(self) -> Variant:
+        """How the network is evaluated here."""
+        return self._variant
+
+    def measured(self, rows: Sequence[int] = ROWS) -> list[Measured]:
+        """What the network costs on this machine, in passes of so many rows."""
+        return measured(self._variants(rows), self._example)
+
+    def _variants(self, rows: Sequence[int]) -> list[Variant]:
+        return [Variant("fp32", n, self._ensemble) for n in rows]
+
+    def _example(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs of one pass as they look: of 2 to 42 points, in the order of their number."""
+        draw = torch.Generator().manual_seed(0)
+        lengths = torch.linspace(2, 42, rows).long()
+        return torch.randn(rows, 42, FEATURES, generator=draw).to(self._device), lengths.to(self._device)
 
     @torch.inference_mode()
     def score(self, table: pa.Table) -> pa.Table:
@@ -93,8 +117,8 @@ class LightCurve:
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > 0]
         flat = sequences(curves)
-        for first in range(0, len(order), CHUNK):
-            rows = order[first : first + CHUNK]
+        for first in range(0, len(order), self._variant.rows):
+            rows = order[first : first + self._variant.rows]
             block = (t.to(self._device) for t in padded(flat, curves.offsets, rows))
-            found[rows] = self._network(*block).cpu().numpy()
+            found[rows] = self._variant(*block).cpu().numpy()
         return scores(CLASSES, found, lengths > 0)

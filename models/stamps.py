@@ -5,6 +5,7 @@ A few small networks, each trained without a different part of the objects, whos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,14 +17,17 @@ from torch import nn
 from models import columns, images
 from models.contract import scores
 from models.features import INPUTS, NAMES, Scaling, packet_features
+from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
-from models.variants import Variant, fastest
+from models.together import Together
+from models.variants import Measured, Variant, fastest, formats, measured
 from models.weights import network
 
 CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
 ARCHITECTURE = "models.stamps:Stamps"
-# Rows per pass. Fixed, the last one padded: a row's result must not depend on how many came with it.
-CHUNK = 64
+# Rows per pass. Fixed, the last one padded: a row's result must not depend on how many came with it; and few,
+# because a stream's blocks are a few hundred alerts and larger passes are hardly faster.
+ROWS = 64
 
 
 class Member(nn.Module):
@@ -80,7 +84,9 @@ class Stamps:
     classes = CLASSES
     inputs = ("cutouts", *INPUTS)
 
-    def __init__(self, manifest: Manifest, ensemble: Ensemble, scaling: Scaling, device: str = "cpu") -> None:
+    def __init__(
+        self, manifest: Manifest, ensemble: Ensemble, scaling: Scaling, device: str = "cpu", digest: str = ""
+    ) -> None:
         self.name, self.version = manifest.name, manifest.version
         self.precondition = manifest.precondition
         self.manifest = manifest
@@ -88,9 +94,8 @@ class Stamps:
         # A version reads the columns that it was trained on, whatever this release could read besides.
         self._columns = [NAMES.index(name) for name in manifest.normalisation["features"]]
         self._device = torch.device(device)
-        self._variant: Variant = fastest(
-            ensemble.eval().to(self._device), _example(self._device, len(self._columns))
-        )
+        self._ensemble = ensemble.eval().to(self._device)
+        self._variant = fastest(self._variants([ROWS]), self._example, digest)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -109,12 +114,29 @@ class Stamps:
         if scaling.centre.shape != (len(names),) or scaling.width.shape != (len(names),):
             raise ModelError(f"{folder}: the normalisation in model.json is not of its {len(names)} columns")
         ensemble = network(lambda: Ensemble(**manifest.hyperparameters, numbers=len(names)), folder)
-        return cls(manifest, ensemble, scaling, device)
+        return cls(manifest, ensemble, scaling, device, digest(folder))
 
     @property
-    def variant(self) -> str:
-        """How the network is evaluated here ("fp32", "channels-last", "bf16")."""
-        return self._variant.name
+    def variant(self) -> Variant:
+        """How the network is evaluated here."""
+        return self._variant
+
+    def measured(self, rows: Sequence[int] = (ROWS,)) -> list[Measured]:
+        """What each form of the network costs on this machine, in passes of so many rows."""
+        return measured(self._variants(rows), self._example)
+
+    def _variants(self, rows: Sequence[int]) -> list[Variant]:
+        calls = formats(self._ensemble)
+        calls["together"] = Together(self._ensemble)
+        calls["together, bf16"] = Together(self._ensemble, torch.bfloat16)
+        return [Variant(name, n, call) for name, call in calls.items() for n in rows]
+
+    def _example(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs of one pass as they look."""
+        draw = torch.Generator().manual_seed(0)
+        shown = torch.randn(rows, 3, 63, 63, generator=draw) * 3
+        read = torch.randn(rows, 2 * len(self._columns), generator=draw)
+        return images.views(shown, torch.ones_like(shown)).to(self._device), read.to(self._device)
 
     def score(self, table: pa.Table) -> pa.Table:
         """Null for an alert whose three cutouts have no valid pixel."""
@@ -122,8 +144,8 @@ class Stamps:
         numbers = self._scaling.apply(packet_features(table)[:, self._columns])
         found = np.empty((len(table), len(CLASSES)), np.float32)
         known = np.empty(len(table), bool)
-        for first in range(0, len(table), CHUNK):
-            block = slice(first, first + CHUNK)
+        for first in range(0, len(table), ROWS):
+            block = slice(first, first + ROWS)
             scaled, valid = images.normalised(pixels[block])
             known[block] = valid.any(axis=(1, 2, 3))
             found[block] = self._chunk(scaled, valid, numbers[block])
@@ -131,17 +153,9 @@ class Stamps:
 
     @torch.inference_mode()
     def _chunk(self, scaled: np.ndarray, valid: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        rows = len(scaled)
+        rows, lacking = len(scaled), ROWS - len(scaled)
         tensors = [torch.from_numpy(values) for values in (scaled, valid, numbers)]
-        if rows < CHUNK:
-            tensors = [torch.cat([t, t[:1].expand(CHUNK - rows, *t.shape[1:])]) for t in tensors]
+        if lacking:
+            tensors = [torch.cat([t, t[:1].expand(lacking, *t.shape[1:])]) for t in tensors]
         shown, mask, read = (t.to(self._device) for t in tensors)
         return self._variant(images.views(shown, mask), read)[:rows].float().cpu().numpy()
-
-
-def _example(device: torch.device, numbers: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs of one chunk as they look, for timing the variants."""
-    draw = torch.Generator().manual_seed(0)
-    shown = torch.randn(CHUNK, 3, 63, 63, generator=draw) * 3
-    read = torch.randn(CHUNK, 2 * numbers, generator=draw)
-    return images.views(shown, torch.ones_like(shown)).to(device), read.to(device)
