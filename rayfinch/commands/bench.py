@@ -160,6 +160,42 @@ def swap(
     _measured(measure, lambda settings: None, paths, 1000, schemas, config, data, None, as_json)
 
 
+@app.command()
+def models(
+    more: More = None,
+    packets: Packets = None,
+    config: Config = None,
+    schemas: Schemas = None,
+    as_json: Json = False,
+) -> None:
+    """Alerts a second that one core scores with each network, and with each of its forms.
+
+    A form is a numerical format, or the members of an ensemble evaluated together, in passes of so many rows;
+    `against_fp32` compares with plain fp32 at its own best size. The stream serves with the fastest form that
+    agrees with plain fp32.
+
+    Example: rayfinch bench models --packets ztf_public_20181128.tar.gz --json
+    """
+    from models.contract import open_model
+    from rayfinch.bench.models import BLOCK, alerts, run
+    from rayfinch.config import load, shipped
+    from rayfinch.wiring import deployed
+
+    sample = _gathered([*(packets or []), *(more or [])], schemas, BLOCK)
+    served = deployed(load(config or shipped(sample.survey))).values()
+    figures = run([open_model(m.folder / m.current()) for m in served], alerts(sample))
+    if as_json:
+        print(json.dumps(_rounded(figures)))
+        return
+    for model in _rounded(figures["models"]):
+        print(f"{model['model']}@{model['version']}: {model['alerts_per_s']} alerts/s")
+        for form in model.get("forms", []):
+            mark = "*" if (form["form"], form["rows"]) == (model["serves"], model["rows"]) else " "
+            odd = "" if form["agrees"] else "  (does not agree)"
+            told = f"{form['rows_per_s']:>8} rows/s  {form['against_fp32']:.2f} of fp32"
+            print(f"{mark} {form['form']:>16} by {form['rows']:<4}{told}{odd}")
+
+
 @dataclass(frozen=True)
 class Bench:
     """What a benchmark runs on."""
@@ -182,14 +218,10 @@ def _measured(
     as_json: bool,
 ) -> None:
     """Gather packets, start a Kafka, measure, print; exit status 1 where what was kept is wrong."""
-    from broker.packets.files import NoPackets
     from rayfinch.bench.kafka import opened
     from rayfinch.config import load, shipped
 
-    try:
-        sample = _sample(paths, schemas, most)
-    except NoPackets as error:
-        raise typer.BadParameter(str(error), param_hint="--packets") from error
+    sample = _gathered(paths, schemas, most)
     config = config or shipped(sample.survey)
     if (of := load(config).survey) != sample.survey:
         raise typer.BadParameter(f"{config} is a stream of {of}, the packets are of {sample.survey}")
@@ -224,10 +256,14 @@ def _rate(text: str) -> float | Literal["max"]:
     return rate
 
 
-def _sample(paths: list[Path], schemas: Path | None, most: int) -> Sample:
+def _gathered(paths: list[Path], schemas: Path | None, most: int) -> Sample:
+    from broker.packets.files import NoPackets
     from rayfinch.bench.sample import gathered
 
-    found = gathered(paths, schemas, most)
+    try:
+        found = gathered(paths, schemas, most)
+    except NoPackets as error:
+        raise typer.BadParameter(str(error), param_hint="--packets") from error
     left_out = f" ({found.left_out} are left out: undecodable, or twice there)" if found.left_out else ""
     _tell(f"{len(found.packets)} different packets of {found.survey}{left_out}")
     return found
