@@ -65,7 +65,8 @@ def _ends(kafka: Mapping[str, Any], topic: str, partitions: Iterable[int]) -> di
             futures = admin.list_offsets(asked, **options)
             return {p.partition: future.result().offset for p, future in futures.items()}
         except KafkaException as error:
-            if not error.args[0].retriable():
+            problem = error.args[0]
+            if not problem.retriable() and problem.code() != KafkaError.NOT_LEADER_FOR_PARTITION:
                 raise
         time.sleep(0.1)  # a topic that was made just now: its partitions have no leader yet
     raise AssertionError(f"the partitions of {topic} have no leader")
