@@ -53,7 +53,10 @@ class Deployed:
 
     def app(self, stream: str) -> str:
         """The Serve application of what serves now. Versions that bring other code have another one."""
-        code = brought(self.folder / self.current())
+        try:
+            code = brought(self.folder / self.current())
+        except ModelError:
+            code = ""  # whoever loads it will say so
         return application(stream, self.name) + (f"{CODE}{code}" if code else "")
 
     def current(self) -> str:

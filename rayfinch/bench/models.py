@@ -61,9 +61,9 @@ def _figures(model: Model, table: pa.Table) -> dict[str, Any]:
     if not hasattr(model, "measured"):
         return found
     formed = cast(Formed, model)
-    of_all = formed.measured(ROWS)
-    plain = min(m.us_per_row for m in of_all if m.name == of_all[0].name)
     chosen = formed.variant
+    of_all = formed.measured(tuple(sorted({*ROWS, chosen.rows})))
+    plain = min(m.us_per_row for m in of_all if m.name == of_all[0].name)
     serves = next(m for m in of_all if (m.name, m.rows) == (chosen.name, chosen.rows))
     return {
         **found,
