@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("rayfinch.stream")
 
 # A worker needs for each block what it has just freed for the one before. So it keeps its memory, in huge
-# pages: to ask the system for fresh ones takes a sixth of all CPU time. (mmap_threshold is the most that
-# glibc accepts; Arrow's own pool returns memory on a clock.) Tasks are the unit of parallel work: a pool of
+# pages: to ask the system for fresh ones takes a sixth of all CPU time. (No mmap: glibc gives back what is
+# beyond 32 MB. Arrow's own pool returns memory on a clock.) Tasks are the unit of parallel work: a pool of
 # threads inside each would only wait for the others'. And Ray runs workers and replicas at nice 15: whatever
 # else a machine has to do would starve the stream's work.
 WORKER_ENV = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:"
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:"
     "glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=2",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "POLARS_MAX_THREADS": "1",

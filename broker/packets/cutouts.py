@@ -75,7 +75,7 @@ def with_cutouts(alerts: pa.Table) -> pa.Table:
 
 def cut_all(alerts: pa.Table, astropy_only: bool = False) -> Cut:
     """Read every stamp of the three columns of original bytes; by astropy alone for the reference."""
-    pixels = np.full((alerts.num_rows, 3, CUTOUT_SIZE, CUTOUT_SIZE), np.nan, np.float32)
+    pixels = np.empty((alerts.num_rows, 3, CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
     shapes = np.zeros((alerts.num_rows, 2), np.int32)
     bad: dict[int, str] = {}
     counts: Counter[str] = Counter()
@@ -84,12 +84,14 @@ def cut_all(alerts: pa.Table, astropy_only: bool = False) -> Cut:
             for row, stamp in enumerate(stamps(alerts[name])):
                 if not stamp:
                     counts["missing_stamps"] += 1
+                    pixels[row, j] = np.nan
                     continue
                 try:
                     image = reference_image(stamp) if astropy_only else _image(stamp, counts)
                 except BadStamp as error:
                     counts["bad_stamps"] += 1
                     bad.setdefault(row, f"{name}: {error}")
+                    pixels[row, j] = np.nan
                     continue
                 _place(image, pixels[row, j], counts)
                 if not shapes[row, 0]:
@@ -240,6 +242,7 @@ def _place(image: np.ndarray, pixels: np.ndarray, counts: Counter[str]) -> None:
         inside = pixels
     else:
         counts["edge_stamps" if height != width else "other_sizes"] += 1
+        pixels[:] = np.nan
         (to_y, from_y), (to_x, from_x) = _overlap(height), _overlap(width)
         inside = pixels[to_y, to_x]
         inside[:] = image[from_y, from_x]

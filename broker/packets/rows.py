@@ -43,13 +43,13 @@ def alert_rows(
         "survey": pa.repeat(pa.scalar(survey), rows.height),
         "hpx29": pa.array(healpix(rows["ra"].to_numpy(), rows["dec"].to_numpy())),
         "packet_schema": (versions + f"/{schema.fingerprint}").to_arrow(),
-        "packet": pa.array(packets, pa.large_binary()),
+        "packet": _binaries(packets),
         "packet_cuts": pa.ListArray.from_arrays(3 * np.arange(rows.height + 1, dtype=np.int32), cuts.ravel()),
     }
     for name in ("ingested_at", "topic", "partition", "offset"):
         columns[name] = pa.nulls(rows.height, ALERTS.field(name).type)
     for name, stamp in zip(CUTOUTS, stamps, strict=True):
-        columns[name] = pa.array(stamp, pa.large_binary())
+        columns[name] = _binaries(stamp)
     arrays = [columns[f.name] if f.name in columns else rows[f.name].to_arrow() for f in ALERTS]
     fields = [
         pa.field("source", a.type, False) if f.name == "source" else f
@@ -57,6 +57,15 @@ def alert_rows(
     ]
     arrays = [array.cast(field.type) for array, field in zip(arrays, fields, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields)), good, reasons
+
+
+def _binaries(values: Sequence[bytes | None]) -> pa.Array:
+    """A large_binary array, each byte copied once."""
+    if None in values:
+        return pa.array(values, pa.large_binary())
+    ends = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    data = pa.py_buffer(b"".join(values))  # type: ignore[arg-type]  # no None among them
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(values), [None, pa.py_buffer(ends), data])
 
 
 def absurdities(rows: pl.DataFrame) -> dict[int, str]:

@@ -168,13 +168,18 @@ def _with_places(decoded: Decoded, packets: Packets) -> pa.Table:
 
 
 def _to_ipc(table: pa.Table) -> pa.LargeBinaryArray:
-    """A table as one value of a column, without a second copy of its bytes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    data = sink.getvalue()
+    """A table as one value of a column; its bytes are copied once, into as much room as they need."""
+    measured = pa.MockOutputStream()
+    _write(table, measured)
+    data = pa.allocate_buffer(measured.size())
+    _write(table, pa.FixedSizeBufferWriter(data))
     offsets = pa.py_buffer(struct.pack("=qq", 0, data.size))
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
+
+
+def _write(table: pa.Table, sink: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _from_ipc(column: pa.ChunkedArray) -> pa.Table:
