@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -225,7 +226,8 @@ def _by_astropy(raw: bytes) -> np.ndarray:
 
     try:
         with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(raw), memmap=False) as hdus:
-            for hdu in hdus:
+            # Each takes a block at least; but behind a negative axis astropy finds the same one, for ever.
+            for hdu in islice(hdus, len(raw) // _BLOCK):
                 shape = tuple(getattr(hdu, "shape", ()))
                 if len(shape) == 2 and 0 < int(np.prod(shape)) <= MAX_STAMP // 4 and hdu.is_image:
                     return np.asarray(hdu.data).astype(np.float32)

@@ -254,7 +254,8 @@ class _Work:
         if not cutouts:
             bad = dict(_outside(alerts))
         else:
-            cut = cut_all(alerts, astropy_only=astropy_only)
+            with watchdog(self.watchdog_s):
+                cut = cut_all(alerts, astropy_only=astropy_only)
             bad = cut.bad
             self.counts.update(cut.counts)
             for name, column in zip(CUTOUT_COLUMNS, (cut.tensors, cut.shapes), strict=True):

@@ -145,6 +145,12 @@ def test_ztfs_non_standard_card_is_no_odd_header():
     assert np.array_equal(pixels, image(plain))
 
 
+# A header of five blocks, and an axis that leads five blocks back.
+BACK_TO_ITSELF = stamp(gzipped=False, **{f"KEY{i}": i for i in range(150)}).replace(
+    b"NAXIS1  =                   63", b"NAXIS1  =                  -63"
+)
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
@@ -157,8 +163,12 @@ def test_ztfs_non_standard_card_is_no_odd_header():
         (gzip.compress(bytes(MAX_STAMP + 1))[:-4] + b"\0\1\0\0", "inflates to more|damaged"),
         (stamp(gzipped=False) + bytes(MAX_STAMP), "more than the"),
         (fits_bytes(fits.HDUList([fits.PrimaryHDU()])), "no two-dimensional image"),
+        (BACK_TO_ITSELF, "no two-dimensional image"),
     ],
-    ids=["text", "gzipped text", "short", "checksum", "few pixels", "bomb", "liar", "big", "empty"],
+    ids=[
+        *("text", "gzipped text", "short", "checksum", "few pixels", "bomb", "liar", "big", "empty"),
+        "loop",
+    ],
 )
 def test_what_is_no_image_says_why(bad, why):
     with pytest.raises(BadStamp, match=why):
