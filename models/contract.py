@@ -59,6 +59,8 @@ def open_model(folder: Path | str, device: str = "cpu") -> Model:
     folder = Path(folder)
     manifest = read_manifest(folder)
     kind = _architecture(manifest.architecture, folder)
+    if device.startswith("cuda"):
+        _exact()
     model = kind.load(folder, device)
     if not isinstance(model, Model) or (model.name, model.version) != (manifest.name, manifest.version):
         raise ModelError(
@@ -66,6 +68,13 @@ def open_model(folder: Path | str, device: str = "cpu") -> Model:
         )
     check_golden(model, folder)
     return model
+
+
+def _exact() -> None:
+    """fp32 is fp32 on a GPU, too: by default cuDNN's convolutions have ten bits for it (TF32)."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def named(path: str, folder: Path, ours: str = "models.") -> Any:

@@ -55,7 +55,9 @@ def views(images: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     seen = found[:, : CHANNELS // 2]
     seen[:, :3] = images[:, :, inner, inner]
     seen[:, 3:] = _averaged(images)
-    partial = (~valid.flatten(1).all(dim=1)).nonzero()[:, 0]
+    # A GPU would have to be waited for, to know which: there all pay.
+    whole = valid.flatten(1).all(dim=1)
+    partial = torch.arange(len(images), device=images.device) if images.is_cuda else (~whole).nonzero()[:, 0]
     if len(partial):
         masks = valid[partial].to(images.dtype)
         weight = _averaged(masks)

@@ -11,12 +11,13 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from models import accelerator
 from models import points as light_curves
 from models.contract import scores
 from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
 from models.sequences import FEATURES, padded, sequences
-from models.variants import Measured, Variant, fastest, measured
+from models.variants import Call, Measured, Variant, fastest, measured
 from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
@@ -79,7 +80,8 @@ class LightCurve:
         self.manifest = manifest
         self._device = torch.device(device)
         self._ensemble = ensemble.eval().to(self._device)
-        self._variant = fastest(self._variants(ROWS), self._example, digest)
+        rows = accelerator.ROWS if self._device.type == "cuda" else ROWS
+        self._variant = fastest(self._variants(rows), self._example, digest)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -99,7 +101,10 @@ class LightCurve:
         return measured(self._variants(rows), self._example)
 
     def _variants(self, rows: Sequence[int]) -> list[Variant]:
-        return [Variant("fp32", n, self._ensemble) for n in rows]
+        calls: dict[str, Call] = {"fp32": self._ensemble}
+        if self._device.type == "cuda":
+            calls["fp32, recorded"] = accelerator.Recorded(self._ensemble)
+        return [Variant(name, n, call) for name, call in calls.items() for n in rows]
 
     def _example(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs of one pass as they look: of 2 to 42 points, in the order of their number."""
@@ -112,13 +117,22 @@ class LightCurve:
         """Null for an alert without one usable point, its own detection included."""
         curves = light_curves.points(table, MOST_POINTS)
         lengths = curves.lengths
-        found = np.zeros((len(table), len(CLASSES)), np.float32)
         # Rows of like length go together, so that little of a block is padding.
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > 0]
         flat = sequences(curves)
-        for first in range(0, len(order), self._variant.rows):
-            rows = order[first : first + self._variant.rows]
-            block = (t.to(self._device) for t in padded(flat, curves.offsets, rows))
-            found[rows] = self._variant(*block).cpu().numpy()
+        passes = np.split(order, range(self._variant.rows, len(order), self._variant.rows))
+        answers = [self._pass(flat, curves.offsets, rows) for rows in passes if len(rows)]
+        found = np.zeros((len(table), len(CLASSES)), np.float32)
+        if answers:
+            found[order] = accelerator.received(answers)
         return scores(CLASSES, found, lengths > 0)
+
+    def _pass(self, flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        """Probabilities, on the device, of a pass's rows."""
+        sequence, lengths = padded(flat, offsets, rows)
+        if self._device.type == "cuda":  # few shapes, each recorded once
+            behind = accelerator.rounded(sequence.shape[1]) - sequence.shape[1]
+            sequence = accelerator.filled(nn.functional.pad(sequence, (0, 0, 0, behind)), self._variant.rows)
+            lengths = accelerator.filled(lengths, self._variant.rows)
+        return self._variant(sequence.to(self._device), lengths.to(self._device))[: len(rows)]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from models import columns, images
+from models import accelerator, columns, images
 from models.contract import scores
 from models.features import INPUTS, NAMES, Scaling, packet_features
 from models.folders import digest
@@ -26,7 +26,7 @@ from models.weights import network
 CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
 ARCHITECTURE = "models.stamps:Stamps"
 # Rows per pass. Fixed, the last one padded: a row's result must not depend on how many came with it; and few,
-# because a stream's blocks are a few hundred alerts and larger passes are hardly faster.
+# because a stream's blocks are a few hundred alerts and larger passes are hardly faster on a CPU.
 ROWS = 64
 
 
@@ -95,7 +95,8 @@ class Stamps:
         self._columns = [NAMES.index(name) for name in manifest.normalisation["features"]]
         self._device = torch.device(device)
         self._ensemble = ensemble.eval().to(self._device)
-        self._variant = fastest(self._variants([ROWS]), self._example, digest)
+        rows = accelerator.ROWS if self._device.type == "cuda" else [ROWS]
+        self._variant = fastest(self._variants(rows), self._example, digest)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -129,6 +130,8 @@ class Stamps:
         calls = formats(self._ensemble)
         calls["together"] = Together(self._ensemble)
         calls["together, bf16"] = Together(self._ensemble, torch.bfloat16)
+        if self._device.type == "cuda":
+            calls |= {f"{name}, recorded": accelerator.Recorded(call) for name, call in calls.items()}
         return [Variant(name, n, call) for name, call in calls.items() for n in rows]
 
     def _example(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,20 +145,19 @@ class Stamps:
         """Null for an alert whose three cutouts have no valid pixel."""
         pixels = columns.cutouts(table)
         numbers = self._scaling.apply(packet_features(table)[:, self._columns])
-        found = np.empty((len(table), len(CLASSES)), np.float32)
         known = np.empty(len(table), bool)
-        for first in range(0, len(table), ROWS):
-            block = slice(first, first + ROWS)
+        found = []
+        for first in range(0, len(table), self._variant.rows):
+            block = slice(first, first + self._variant.rows)
             scaled, valid = images.normalised(pixels[block])
             known[block] = valid.any(axis=(1, 2, 3))
-            found[block] = self._chunk(scaled, valid, numbers[block])
-        return scores(CLASSES, found, known)
+            found.append(self._pass(scaled, valid, numbers[block]))
+        return scores(CLASSES, accelerator.received(found) if found else np.empty(0), known)
 
     @torch.inference_mode()
-    def _chunk(self, scaled: np.ndarray, valid: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        rows, lacking = len(scaled), ROWS - len(scaled)
-        tensors = [torch.from_numpy(values) for values in (scaled, valid, numbers)]
-        if lacking:
-            tensors = [torch.cat([t, t[:1].expand(lacking, *t.shape[1:])]) for t in tensors]
-        shown, mask, read = (t.to(self._device) for t in tensors)
-        return self._variant(images.views(shown, mask), read)[:rows].float().cpu().numpy()
+    def _pass(self, *inputs: np.ndarray) -> torch.Tensor:
+        """Probabilities, on the device, of normalised images, masks and scaled columns of a pass's rows."""
+        rows = self._variant.rows
+        tensors = (accelerator.filled(torch.from_numpy(values), rows) for values in inputs)
+        shown, mask, read = (tensor.to(self._device) for tensor in tensors)
+        return self._variant(images.views(shown, mask), read)[: len(inputs[0])]
