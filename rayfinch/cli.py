@@ -29,6 +29,7 @@ COMMANDS = (
     "deadletters",
     "database",
     "train",
+    "evaluate",
     "models",
     "rescore",
     "bench",

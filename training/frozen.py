@@ -15,8 +15,8 @@ from training.dataset import DatasetError, Labelled
 LABEL = "label"
 
 
-def read(path: Path, classes: Sequence[str], label: str = LABEL) -> Labelled:
-    """The labelled alerts in `path` for a model of these classes.
+def read(path: Path, classes: Sequence[str], label: str = LABEL, complete: bool = True) -> Labelled:
+    """The labelled alerts in `path` for a model of these classes; `complete`: there must be some of each.
 
     `path` is a folder in the layout of our data sets (`stamps/` or `lightcurves/`, or one of the two itself),
     or a Parquet or Arrow file of the alert table's columns and one of labels. Raises DatasetError.
@@ -32,7 +32,7 @@ def read(path: Path, classes: Sequence[str], label: str = LABEL) -> Labelled:
             f"{path} has labels that are no class of the model: {', '.join(odd[:5])} "
             f"(its classes are {', '.join(classes)})"
         )
-    if absent := [name for name in classes if name not in set(found.labels.tolist())]:
+    if complete and (absent := [name for name in classes if name not in set(found.labels.tolist())]):
         raise DatasetError(
             f"{path} has no alert of class {', '.join(absent)}: what a version loses there would not be seen"
         )
