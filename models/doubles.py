@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,13 +43,17 @@ class Double:
 
 
 class Faulty(Double):
-    """A version that can be loaded, and raises on every so many calls: `hyperparameters` {"every": 10}."""
+    """A version that can be loaded, and raises on every so many calls, or is slow.
+
+    `hyperparameters` may have "every" (calls) and "seconds_per_alert".
+    """
 
     def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
         super().__init__(manifest.name, manifest.version, manifest.classes, manifest.inputs)
         self.probabilities = [1 / len(self.classes)] * len(self.classes)
-        self._every = int(manifest.hyperparameters["every"])
+        self._every = int(manifest.hyperparameters.get("every", 0))
+        self._pause_s = float(manifest.hyperparameters.get("seconds_per_alert", 0))
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -56,6 +61,7 @@ class Faulty(Double):
 
     def score(self, table: pa.Table) -> pa.Table:
         found = super().score(table)
-        if len(self.asked) % self._every == 0:
+        time.sleep(self._pause_s * len(table))
+        if self._every and len(self.asked) % self._every == 0:
             raise RuntimeError(f"this is call {len(self.asked)}")
         return found

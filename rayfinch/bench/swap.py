@@ -1,7 +1,8 @@
 """Whether a change of versions costs an alert its score, or its time: made on a stream that runs at a rate.
 
-Promotion, rollback, a challenger that cannot be loaded, one that raises on every tenth block, and its end;
-each while alerts flow. What is changed is `aliases.json`, as the reconciler changes it.
+Promotion, rollback, a challenger that cannot be loaded, one that raises on every tenth block, one that is
+more than ten times as slow, and its end; each while alerts flow. What is changed is `aliases.json`, as the
+reconciler changes it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from rayfinch.bench.watch import Watch
 from training.comparison import said
 
 MODEL = "stamps"
+SLOW_S = 0.005  # an alert; `stamps` takes a quarter of a millisecond
 SETTLE_S = 10.0  # behind a change, its alerts are looked at for so long
 
 
@@ -48,6 +50,7 @@ CHANGES = (
     Change("rollback", {"champion": "1"}),
     Change("corrupt challenger", {"champion": "1", "challenger": "broken"}),
     Change("raising challenger", {"champion": "1", "challenger": "raising"}),
+    Change("slow challenger", {"champion": "1", "challenger": "slow"}),
     Change("no challenger", {"champion": "1"}),
 )
 
@@ -133,16 +136,17 @@ def archived(archive: Archive) -> dict[str, Any]:
 
 
 def versions(folder: Path) -> Path:
-    """The shipped models, and of one of them a second version, a broken one and one that raises."""
+    """The shipped models, and of one of them a second version, a broken, a raising and a slow one."""
     for model in ("stamps", "lightcurve"):
         shutil.copytree(shipped() / model / "1", folder / model / "1")
     write_aliases(folder / MODEL, {"champion": "1"})
-    for version in ("2", "broken", "raising"):
+    doubles = {"raising": {"every": 10}, "slow": {"seconds_per_alert": SLOW_S}}
+    for version in ("2", "broken", *doubles):
         target = folder / MODEL / version
         shutil.copytree(folder / MODEL / "1", target)
         said_ = json.loads((target / FILE).read_text()) | {"version": version}
-        if version == "raising":
-            said_ |= {"architecture": "models.doubles:Faulty", "hyperparameters": {"every": 10}}
+        if version in doubles:
+            said_ |= {"architecture": "models.doubles:Faulty", "hyperparameters": doubles[version]}
             (target / GOLDEN).unlink()
         (target / FILE).write_text(json.dumps(said_))
     weights = folder / MODEL / "broken" / WEIGHTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 from models.contract import ModelError, open_model
 from models.folders import read_aliases
 from models.testing import alerts
-from rayfinch.bench.swap import CHANGES, MODEL, latencies, versions
+from rayfinch.bench.swap import CHANGES, MODEL, SLOW_S, latencies, versions
 
 
-def test_one_version_is_broken_and_one_raises_on_every_tenth_call(tmp_path: Path) -> None:
+def test_of_the_versions_one_is_broken_one_raises_and_one_is_slow(tmp_path: Path) -> None:
     folder = versions(tmp_path)
     assert read_aliases(folder / MODEL) == {"champion": "1"}
     assert open_model(folder / MODEL / "2").version == "2"
@@ -24,6 +25,9 @@ def test_one_version_is_broken_and_one_raises_on_every_tenth_call(tmp_path: Path
     assert all(len(answer) == 3 for answer in answers)
     with pytest.raises(RuntimeError, match="this is call 10"):
         raising.score(table)
+    begin = time.monotonic()
+    assert open_model(folder / MODEL / "slow").score(table).num_rows == 3
+    assert time.monotonic() - begin >= 3 * SLOW_S
 
 
 def test_the_excess_is_the_longest_wait_around_a_change_over_the_p99_before() -> None:

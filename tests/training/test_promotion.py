@@ -180,6 +180,17 @@ def test_a_better_version_passes_and_a_worse_one_is_refused(versions, supernovae
     assert any(reason.startswith("class ") for reason in refused.reasons)
 
 
+def test_a_version_that_is_ten_times_as_slow_is_refused(versions, supernovae):
+    old = with_golden(versions.make("1"))
+    pause = {"seconds_per_alert": 0.005}
+    slow = versions.make("2", architecture="models.doubles:Faulty", hyperparameters=pause)
+    with_golden(slow)
+    refused = gate(slow, old, frozen.read(supernovae, CLASSES), everything)
+    assert any("times as slow, more than 2 times" in reason for reason in refused.reasons)
+    found = refused.written()["seconds_per_alert"]
+    assert found["challenger"] > 0.005 > found["champion"]
+
+
 def test_a_first_version_needs_golden_scores_and_speed(versions):
     folder = without_golden(versions.make("1"))
     bare = gate(folder, None, None, everything)
