@@ -30,6 +30,9 @@ _SIFT = 64
 _HALVE_TO = 4
 # Bytes of a datum above which only columns read it: as Python's objects it would be fifty times as big.
 _LARGE = 1 << 18
+# Fingerprints of schemas by which a packet was read in this process.
+_trusted: set[str] = set()
+_TRUSTED_MAX = 1024
 _NOT_UNDERSTOOD = "its values cannot be understood: {}"
 
 # The rows that are alerts, their positions in the block, and why the others are none.
@@ -88,7 +91,8 @@ def decode(
         return decode_isolated(survey, packets, schemas, watchdog_s=watchdog_s, cutouts=cutouts)
     work = _Work(survey, packets, watchdog_s)
     for schema, indices in work.split(schemas).items():
-        work.block(schema, indices)
+        if known := work.vetted(schema, indices):
+            work.block(schema, known)
     return work.decoded(cutouts)
 
 
@@ -132,6 +136,22 @@ class _Work:
                 self.data[i] = datum
                 groups.setdefault(datum.schema, []).append(i)
         return groups
+
+    def vetted(self, schema: WriterSchema, indices: Sequence[int]) -> Sequence[int]:
+        """The packets of a schema without those before the first that the reference reads.
+
+        A packet may bring a schema that is not its own. Columns can follow such a one to the packet's end by
+        chance: their reader takes any number of a nullable union's branch. Nobody could read what we publish.
+        """
+        for at, i in enumerate(indices):
+            if schema.fingerprint in _trusted or self._is_large(i):
+                return indices[at:]
+            if self._readable(schema, [i]):
+                if len(_trusted) >= _TRUSTED_MAX:
+                    _trusted.clear()
+                _trusted.add(schema.fingerprint)
+                return indices[at:]
+        return []
 
     def block(self, schema: WriterSchema, indices: Sequence[int], readable: bool = False) -> None:
         """By columns; if that fails, in halves, and the small ones without what the reference cannot read.

@@ -143,12 +143,44 @@ def test_a_field_of_another_type(good, written):
     assert reason(good, made.container(schema, made.record(schema, candid="twelve")))
 
 
+def under(schema: dict, packet: bytes) -> bytes:
+    """The packet's datum in a container that names another schema."""
+    said = {key: value for key, value in schema.items() if not key.startswith("__")}  # fastavro's marks
+    return container.join(json.dumps(said).encode(), [ZTF.split(packet, None).body], 1)
+
+
+def limit(schema: dict) -> dict:
+    candidate = next(f for f in schema["fields"] if f["name"] == "candidate")["type"]["fields"]
+    return next(f for f in candidate if f["name"] == "diffmaglim")
+
+
+def test_a_schema_that_no_consumer_can_parse_is_refused(good, written):
+    """A default of another type: what we publish would bear it."""
+    schema = copy.deepcopy(written)
+    limit(schema)["type"] = "string"
+    alert = made.record(schema)
+    alert["candidate"]["diffmaglim"] = "twenty"
+    del limit(schema)["default"]
+    packet = made.container(schema, alert)
+    limit(schema)["default"] = None
+    assert "must match schema type" in reason(good, under(schema, packet))
+
+
+def test_a_schema_that_is_not_the_packets_own_is_refused(good, written):
+    """Though columns can be read by it to the end: their reader takes branch 2 of two for a number."""
+    own, claimed = copy.deepcopy(written), copy.deepcopy(written)
+    limit(own)["type"], limit(claimed)["type"] = ["null", "int", "float"], ["null", "float"]
+    alert = made.record(own)
+    alert["candidate"]["diffmaglim"] = 20.5
+    assert "list index out of range" in reason(good, under(claimed, made.container(own, alert)))
+
+
 @pytest.mark.parametrize(("kind", "value"), [("string", "twenty"), ("long", 2**60 + 1)])
 def test_a_field_of_the_source_of_another_kind_harms_no_neighbour(good, written, kind, value):
     """It goes on under a second name; once it took the whole block with it, again and again."""
     schema = copy.deepcopy(written)
-    candidate = next(f for f in schema["fields"] if f["name"] == "candidate")["type"]["fields"]
-    next(f for f in candidate if f["name"] == "diffmaglim")["type"] = kind
+    limit(schema)["type"] = kind
+    limit(schema).pop("default")
     alert = made.record(schema)
     alert["candidate"]["diffmaglim"] = value
     decoded = decode(ZTF, [*good, made.container(schema, alert)], cutouts=True)
