@@ -55,9 +55,10 @@ def views(images: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     seen = found[:, : CHANNELS // 2]
     seen[:, :3] = images[:, :, inner, inner]
     seen[:, 3:] = _averaged(images)
-    # A GPU would have to be waited for, to know which: there all pay.
-    whole = valid.flatten(1).all(dim=1)
-    partial = torch.arange(len(images), device=images.device) if images.is_cuda else (~whole).nonzero()[:, 0]
+    if images.is_cuda:  # it would have to be waited for, to know which are not whole: there all pay
+        partial = torch.arange(len(images), device=images.device)
+    else:  # by NumPy, twenty times as fast as `Tensor.all`
+        partial = torch.from_numpy(np.flatnonzero(~valid.numpy().reshape(len(valid), -1).all(axis=1)))
     if len(partial):
         masks = valid[partial].to(images.dtype)
         weight = _averaged(masks)
