@@ -188,11 +188,11 @@ def models(
         print(json.dumps(_rounded(figures)))
         return
     for model in _rounded(figures["models"]):
-        print(f"{model['model']}@{model['version']}: {model['alerts_per_s']} alerts/s")
+        print(f"{model['model']}@{model['version']}: {model['alerts_per_s']:.0f} alerts/s")
         for form in model.get("forms", []):
             mark = "*" if (form["form"], form["rows"]) == (model["serves"], model["rows"]) else " "
             odd = "" if form["agrees"] else "  (does not agree)"
-            told = f"{form['rows_per_s']:>8} rows/s  {form['against_fp32']:.2f} of fp32"
+            told = f"{form['rows_per_s']:>8.0f} rows/s  {form['against_fp32']:.2f} of fp32"
             print(f"{mark} {form['form']:>16} by {form['rows']:<4}{told}{odd}")
 
 
