@@ -21,6 +21,9 @@ from broker.packets.schema import SCORES
 from models.contract import Model
 
 COOL_OFF_S = 20.0  # after a model stalled, how long its batches wait only briefly for it
+REST_S = (
+    5.0  # after a challenger was late, how long it is not asked: the first question of a process always is
+)
 BRIEF_S = 1.0
 GRACE_S = 0.2  # a challenger has as long as the champions took, and this
 
@@ -76,7 +79,7 @@ class Question:
 def _ask(model: Pinned, alerts: pa.Table) -> Question:
     """Send the rows that a version scores to a replica; all versions work at once."""
     question = Question(model, np.arange(len(alerts)))
-    if model.shadow and _rests(model.app):
+    if model.shadow and _stalled_within(model.app, REST_S):
         question.reason = "it is not asked for a while: its answers come too late"
         return question
     try:
@@ -119,9 +122,9 @@ def _handle(app: str) -> DeploymentHandle:
     return _handles[app]
 
 
-def _rests(app: str) -> bool:
+def _stalled_within(app: str, seconds: float) -> bool:
     """Whether it stalled not long ago."""
-    return time.monotonic() - _stalled.get(app, -float("inf")) < COOL_OFF_S
+    return time.monotonic() - _stalled.get(app, -float("inf")) < seconds
 
 
 def _answer(question: Question, limit_s: float) -> pa.Table | str:
@@ -132,7 +135,7 @@ def _answer(question: Question, limit_s: float) -> pa.Table | str:
     if question.reply is None or question.send is None:
         return question.reason
     app = question.model.app
-    brief = _rests(app)
+    brief = not question.model.shadow and _stalled_within(app, COOL_OFF_S)
     timeout_s = min(BRIEF_S if brief else question.model.timeout_s, limit_s)
     deadline = time.monotonic() + timeout_s
     while True:

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from broker.packets.schema import CUTOUT_TENSOR, SCORES
-from serve.scorer import Pinned, _by_alert, eligible, entries
+from serve import scorer
+from serve.scorer import COOL_OFF_S, REST_S, Pinned, ServeScorer, _by_alert, eligible, entries
 from serve.scoring import Deployed
 from serve.versions import ServedModels
 
@@ -91,3 +92,36 @@ def test_the_newest_version_serves_unless_one_is_named(tmp_path):
 def test_a_model_that_left_the_configuration_scores_nothing(tmp_path):
     scorer = ServedModels("s", {}).scorer({"gone": "1"})
     assert [p.precondition for p in scorer.pinned] == ["false"]
+
+
+class Late:
+    """A replica's handle, and its reply, which never comes; `asked` counts the questions."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.score = self
+
+    def remote(self, version, alerts):
+        self.asked += 1
+        return self
+
+    def result(self, timeout_s):
+        raise TimeoutError
+
+    def cancel(self):
+        pass
+
+
+def test_a_late_challenger_rests_a_quarter_of_the_time_of_a_champion(monkeypatch):
+    """The first question of a process makes a router, and is late whoever is asked."""
+    now, late = [1000.0], Late()
+    monkeypatch.setattr(scorer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scorer, "_handle", lambda app: late)
+    monkeypatch.setattr(scorer, "_stalled", {})
+    ask = ServeScorer((Pinned("stamps", "3", "true", ("flux",), 5.0, "shadow", shadow=True),))
+    for after, asked in ((0.0, 1), (REST_S - 0.1, 1), (0.2, 2)):
+        now[0] += after
+        [[entry]] = ask.score(table(1))["shadow"].to_pylist()
+        assert late.asked == asked
+        assert entry["probabilities"] is None
+    assert REST_S == COOL_OFF_S / 4
