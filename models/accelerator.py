@@ -1,4 +1,4 @@
-"""On a GPU: passes of one shape, each one launch, and no wait between them.
+"""On a GPU: passes of one shape, each one launch.
 
 A small network is hundreds of kernels of a few microseconds each, which take longer to launch than to run.
 """
@@ -6,12 +6,13 @@ A small network is hundreds of kernels of a few microseconds each, which take lo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-Call = Callable[..., torch.Tensor]
+from models.variants import Call
+
 # Rows a pass, of which the fastest is taken: small ones leave a GPU idle, and no block of a stream is larger.
 ROWS = (64, 256, 1024)
 # The inputs' places, what happens to them, and the answer's place.
@@ -28,10 +29,7 @@ class Recorded:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._known: dict[
-            tuple[torch.Size, ...], tuple[list[torch.Tensor], torch.cuda.CUDAGraph, torch.Tensor]
-        ]
-        self._known = {}
+        self._known: dict[tuple[torch.Size, ...], Recording] = {}
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -63,7 +61,7 @@ class Recorded:
 
 
 def received(answers: Sequence[torch.Tensor]) -> np.ndarray:
-    """float32 (rows, ...): the answers of all passes, waited for once."""
+    """float32 (rows, ...): the answers of all passes, fetched at once."""
     return torch.cat(list(answers)).float().cpu().numpy()
 
 

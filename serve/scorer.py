@@ -21,9 +21,7 @@ from broker.packets.schema import SCORES
 from models.contract import Model
 
 COOL_OFF_S = 20.0  # after a model stalled, how long its batches wait only briefly for it
-REST_S = (
-    5.0  # after a challenger was late, how long it is not asked: the first question of a process always is
-)
+REST_S = 5.0  # after a challenger was late, how long it is not asked: a process's first question always is
 BRIEF_S = 1.0
 GRACE_S = 0.2  # a challenger has as long as the champions took, and this
 

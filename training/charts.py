@@ -59,7 +59,7 @@ def _curves(ax: Any, truth: np.ndarray, probabilities: np.ndarray, classes: Sequ
         if 0 < right.sum() < len(right):
             false, true = roc(right, probabilities[scored, i])
             ax.plot(false, true, label=f"{name} {area(false, true):.3f}")
-    ax.set(xlabel="false positives", ylabel="true positives", xscale="symlog", xlim=(0, 1), ylim=(0, 1.02))
+    ax.set(xlabel="false positives", ylabel="true positives", xlim=(0, 1), ylim=(0, 1.02))
     ax.set_xscale("symlog", linthresh=0.01)
     ax.legend(title="area under the curve")
 

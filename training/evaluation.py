@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluate import log_loss
-from training.paired import CONFIDENCE, f1
+from training.paired import CONFIDENCE, confusions, f1
 
 DRAWS = 1000
 BINS = 10
@@ -28,13 +28,13 @@ def evaluation(
     the version says nothing. Of classes that do not occur there is no score, and macro-F1 leaves them out.
     """
     scored = np.isfinite(probabilities).all(axis=1)
-    confusions, bins = _confusions(truth, groups, probabilities), _reliability(truth, groups, probabilities)
-    times = _times(len(confusions), seed)
-    whole, drawn = confusions.sum(axis=0), _sums(confusions, times)
+    counts, bins = confusions(truth, groups, probabilities, True), _reliability(truth, groups, probabilities)
+    times = _times(len(counts), seed)
+    whole, drawn = counts.sum(axis=0), _sums(counts, times)
     occurs = whole.sum(axis=1) > 0
     found: dict[str, Any] = {
         "rows": len(truth),
-        "objects": len(confusions),
+        "objects": len(counts),
         "unscored": int((~scored).sum()),
         "confidence": CONFIDENCE,
         "macro_f1": _told(f1(whole)[occurs].mean(), f1(drawn)[:, occurs].mean(axis=1)),
@@ -70,12 +70,12 @@ def sliced(
     found: dict[str, Any] = {}
     for kind, parts in slices.items():
         for name, rows in parts.items():
-            confusions = _confusions(truth[rows], groups[rows], probabilities[rows])
-            whole, drawn = confusions.sum(axis=0), _sums(confusions, _times(len(confusions), seed))
+            counts = confusions(truth[rows], groups[rows], probabilities[rows], by_alert=True)
+            whole, drawn = counts.sum(axis=0), _sums(counts, _times(len(counts), seed))
             occurs = whole.sum(axis=1) > 0
             found.setdefault(kind, {})[name] = {
                 "rows": int(rows.sum()),
-                "objects": len(confusions),
+                "objects": len(counts),
                 "accuracy": _told(_accuracy(whole), _accuracy(drawn)),
                 "macro_f1": _told(f1(whole)[occurs].mean(), f1(drawn)[:, occurs].mean(axis=1)),
             }
@@ -122,17 +122,6 @@ def _share(confusion: np.ndarray, i: int, axis: int) -> np.ndarray:
 
 def _accuracy(confusion: np.ndarray) -> np.ndarray:
     return np.diagonal(confusion, axis1=-2, axis2=-1).sum(axis=-1) / confusion.sum(axis=(-2, -1))
-
-
-def _confusions(truth: np.ndarray, groups: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """float64 (objects, classes, classes + 1): alerts, the last column is for those without a score."""
-    classes = probabilities.shape[1]
-    _, objects = np.unique(groups, return_inverse=True)
-    scored = np.isfinite(probabilities).all(axis=1)
-    found = np.where(scored, np.nan_to_num(probabilities).argmax(axis=1), classes)
-    counts = np.zeros((objects.max() + 1, classes, classes + 1))
-    np.add.at(counts, (objects, truth, found), 1)
-    return counts
 
 
 def _reliability(truth: np.ndarray, groups: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -64,17 +64,20 @@ def paired(truth: np.ndarray, groups: np.ndarray, old: np.ndarray, new: np.ndarr
     )
 
 
-def confusions(truth: np.ndarray, groups: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def confusions(
+    truth: np.ndarray, groups: np.ndarray, probabilities: np.ndarray, by_alert: bool = False
+) -> np.ndarray:
     """float64 (objects, classes, classes + 1): what each object's alerts are, and what they are called.
 
-    The last column is for alerts without a score. An object's alerts share a weight of one.
+    The last column is for alerts without a score. An object's alerts share a weight of one, or (`by_alert`)
+    have it each.
     """
     classes = probabilities.shape[1]
     _, objects, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     scored = np.isfinite(probabilities).all(axis=1)
     found = np.where(scored, np.nan_to_num(probabilities).argmax(axis=1), classes)
     counts = np.zeros((len(sizes), classes, classes + 1))
-    np.add.at(counts, (objects, truth, found), 1 / sizes[objects])
+    np.add.at(counts, (objects, truth, found), 1 if by_alert else 1 / sizes[objects])
     return counts
 
 
