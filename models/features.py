@@ -2,14 +2,12 @@
 
 First those that every survey gives, then columns of ZTF's `candidate`, which are missing values elsewhere.
 Left out on purpose: what a label was made from or would be (the solar-system match `ss*`, counters and dates
-of earlier detections), other models' verdicts (`rb`, `drb`), when and where on the camera it was taken, and
-columns that only newer schemas have (they would tell the year of a training sample, and with it its label).
+of earlier detections), other models' verdicts (`rb`, `drb`), and when and where on the camera it was taken.
+Columns that only newer schemas have (`LATE`: Gaia's stars) come last and may not decide between real and
+bogus: that they are missing tells the year of a training sample, and most bogus ones are old.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +24,15 @@ LINEAR = (
     "sgscore1",
     "srmag1",
     "sgscore2",
+    "sgscore3",
     "fwhm",
     "seeratio",
     "magdiff",
     "nneg",
     "nbad",
     "aimagerat",
+    "bimagerat",
+    "sky",
     "classtar",
     "magfromlim",
 )
@@ -41,6 +42,8 @@ LOGARITHMIC = (
     "chinr",
     "distpsnr1",
     "distpsnr2",
+    "distpsnr3",
+    "nmtchps",
     "chipsf",
     "elong",
     "aimage",
@@ -49,13 +52,26 @@ LOGARITHMIC = (
 )
 SIGNED = ("sumrat",)
 COLOURS = (("sgmag1", "srmag1"), ("srmag1", "simag1"), ("simag1", "szmag1"))
-CONTRASTS = (("magpsf", "magnr"), ("magpsf", "srmag1"), ("magpsf", "magap"), ("magap", "magapbig"))
+CONTRASTS = (
+    ("magpsf", "magnr"),
+    ("magpsf", "srmag1"),
+    ("magpsf", "magap"),
+    ("magap", "magapbig"),
+    ("magnr", "srmag1"),
+)
+LATE_LINEAR = ("maggaia", "maggaiabright")
+LATE_LOGARITHMIC = ("neargaia", "neargaiabright")
+LATE_CONTRASTS = (("magpsf", "maggaia"), ("srmag1", "maggaia"))
 NONE = -998.0
-NAMES = (*COMMON, *LINEAR, *LOGARITHMIC, *SIGNED, *(f"{a}-{b}" for a, b in COLOURS + CONTRASTS))
+LATE = (*LATE_LINEAR, *LATE_LOGARITHMIC, *(f"{a}-{b}" for a, b in LATE_CONTRASTS))
+NAMES = (*COMMON, *LINEAR, *LOGARITHMIC, *SIGNED, *(f"{a}-{b}" for a, b in COLOURS + CONTRASTS), *LATE)
 INPUTS = COMMON_INPUTS + tuple(
     f"source.{name}"
     for name in dict.fromkeys(
-        (*LINEAR, *LOGARITHMIC, *SIGNED, *(n for pair in COLOURS + CONTRASTS for n in pair))
+        (
+            *(*LINEAR, *LOGARITHMIC, *SIGNED, *LATE_LINEAR, *LATE_LOGARITHMIC),
+            *(name for pair in COLOURS + CONTRASTS + LATE_CONTRASTS for name in pair),
+        )
     )
 )
 
@@ -87,40 +103,10 @@ def packet_features(table: pa.Table) -> np.ndarray:
             *(np.log10(np.maximum(source(name), 0) + 0.1) for name in LOGARITHMIC),
             *(source(name) for name in SIGNED),
             *(source(a) - source(b) for a, b in COLOURS + CONTRASTS),
+            *(source(name) for name in LATE_LINEAR),
+            *(np.log10(np.maximum(source(name), 0) + 0.1) for name in LATE_LOGARITHMIC),
+            *(source(a) - source(b) for a, b in LATE_CONTRASTS),
         ]
         values = np.stack(found, axis=1)
         values[~(np.abs(values) < 1e6)] = np.nan
         return values.astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Per feature the centre and width that training saw; what is beyond `LIMIT` widths is cut there."""
-
-    centre: np.ndarray
-    width: np.ndarray
-    LIMIT = 4.0
-
-    @classmethod
-    def fit(cls, features: np.ndarray) -> Scaling:
-        """Median and half of the central 68 per cent of each column of `features` (rows, F), NaN ignored."""
-        empty = np.isnan(features).all(axis=0)
-        features = np.where(empty, 0, features)  # a column without a value stays missing in `apply`
-        low, centre, high = np.nanpercentile(features, [16, 50, 84], axis=0)
-        width = (high - low) / 2
-        spread = np.nanstd(features, axis=0)
-        width = np.where(width > 1e-3 * spread, width, spread)
-        return cls(centre.astype(np.float32), np.where(width > 0, width, 1).astype(np.float32))
-
-    @classmethod
-    def read(cls, raw: Mapping[str, Sequence[float]]) -> Scaling:
-        return cls(np.asarray(raw["centre"], np.float32), np.asarray(raw["width"], np.float32))
-
-    def written(self) -> dict[str, list[float]]:
-        return {"centre": self.centre.tolist(), "width": self.width.tolist()}
-
-    def apply(self, features: np.ndarray) -> np.ndarray:
-        """float32 (rows, 2 F): scaled values (0 where missing), then 1 where the value is there."""
-        known = np.isfinite(features)
-        scaled = np.clip((features - self.centre) / self.width, -self.LIMIT, self.LIMIT)
-        return np.concatenate([np.where(known, scaled, 0), known], axis=1, dtype=np.float32)

@@ -13,8 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from models import columns
+from models.points import points
+from models.shapes import NAMES, shapes
 
 _PAD = 1e-9
+MISSING = -99.0
+MOST_POINTS = 256
 _NOT_NUMBERS = ("cutouts", "cutout_shape", "history", "band")
 
 
@@ -43,6 +47,18 @@ def triplet(table: pa.Table, inputs: Sequence[str]) -> np.ndarray:
         images[row, :, :height, :width] = image
     images[~known] = np.nan
     return images
+
+
+def shape(table: pa.Table, inputs: Sequence[str]) -> np.ndarray:
+    """float32 (rows, len(shapes.NAMES)): what the light curve looks like; MISSING where it does not tell.
+
+    Inputs: those of a light curve. An alert without a significant detection is NaN.
+    """
+    found = shapes(points(table, MOST_POINTS))
+    seen = np.isfinite(found[:, NAMES.index("peak")])
+    found = np.nan_to_num(found, nan=MISSING)
+    found[~seen] = np.nan
+    return found
 
 
 def numbers(table: pa.Table, inputs: Sequence[str]) -> np.ndarray:

@@ -67,14 +67,14 @@ class Registry(Book):
         if version in (LATEST, CHAMPION, CHALLENGER):
             raise ModelError(f"{folder}: a version cannot be called {version!r}, which means something else")
         open_model(folder)
-        with self._client(make=True) as client:
+        with self.client(make=True) as client:
             if name in self._names(client):
                 for known in self._versions(client, name):
                     if known.version == version:
                         return self._same(known, found, folder)
             else:
                 client.create_registered_model(name, {MODEL: "yes"})
-            run = client.create_run(self._experiment(client), run_name=f"{name}@{version}")
+            run = client.create_run(self.experiment(client, EXPERIMENT), run_name=f"{name}@{version}")
             for path in contents(folder):
                 client.log_artifact(run.info.run_id, str(path), ARTIFACTS)
             for metric, value in numbers(manifest.metrics).items():
@@ -101,15 +101,15 @@ class Registry(Book):
 
     def names(self) -> list[str]:
         """The models that have versions, by name."""
-        with self._client() as client:
+        with self.client() as client:
             return self._names(client)
 
     def versions(self, name: str) -> list[Registered]:
-        with self._client() as client:
+        with self.client() as client:
             return self._versions(client, self._known(client, name))
 
     def aliases(self, name: str) -> dict[str, str]:
-        with self._client() as client:
+        with self.client() as client:
             numbers = client.get_registered_model(self._known(client, name)).aliases
             for number in numbers.values():
                 if (name, str(number)) not in self._numbers:
@@ -128,7 +128,7 @@ class Registry(Book):
         known = None if version is None else self.find(name, version)
         before, after = self.aliases(name).get(alias), known.version if known else None
         move = Move(alias, before, after, author(), now(), note, how, dict(decision or {}))
-        with self._client() as client:
+        with self.client() as client:
             from mlflow.exceptions import MlflowException
 
             # First the history: an alias never moves without it.
@@ -144,7 +144,7 @@ class Registry(Book):
         return move
 
     def history(self, name: str) -> list[Move]:
-        with self._client() as client:
+        with self.client() as client:
             tags = client.get_registered_model(self._known(client, name)).tags
         return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(MOVE)]
 
@@ -159,7 +159,7 @@ class Registry(Book):
             self._verify(target, known)
             return target
         into.mkdir(parents=True, exist_ok=True)
-        with self._client() as client, tempfile.TemporaryDirectory(dir=into, prefix=".fetching-") as room:
+        with self.client() as client, tempfile.TemporaryDirectory(dir=into, prefix=".fetching-") as room:
             from mlflow.artifacts import download_artifacts
 
             number = client.get_model_version(name, str(known.number))
@@ -220,8 +220,8 @@ class Registry(Book):
         self._numbers |= {(name, str(known.number)): known.version for known in ours}
         return sorted(ours, key=lambda known: known.number)
 
-    def _experiment(self, client: MlflowClient) -> str:
-        """The id of the experiment under which versions are logged."""
+    def experiment(self, client: MlflowClient, name: str) -> str:
+        """The id of the experiment of that name; it is made, with its artifacts beside an SQLite file."""
         from mlflow.exceptions import MlflowException
 
         artifacts = None
@@ -229,16 +229,16 @@ class Registry(Book):
             database = Path(self.uri.removeprefix(SQLITE)).absolute()
             artifacts = database.with_name(f"{database.stem}-artifacts").as_uri()
         try:
-            if found := client.get_experiment_by_name(EXPERIMENT):
+            if found := client.get_experiment_by_name(name):
                 return found.experiment_id
-            return client.create_experiment(EXPERIMENT, artifacts)
+            return client.create_experiment(name, artifacts)
         except MlflowException:  # made by somebody else just now
-            if found := client.get_experiment_by_name(EXPERIMENT):
+            if found := client.get_experiment_by_name(name):
                 return found.experiment_id
             raise
 
     @contextmanager
-    def _client(self, make: bool = False) -> Iterator[MlflowClient]:
+    def client(self, make: bool = False) -> Iterator[MlflowClient]:
         """MLflow's client; whatever it raises inside is told as a RegistryError."""
         database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         if database is not None and not database.exists():

@@ -16,7 +16,8 @@ from torch import nn
 
 from models import accelerator, columns, images
 from models.contract import scores
-from models.features import INPUTS, NAMES, Scaling, packet_features
+from models.encoding import Encoding
+from models.features import INPUTS, LATE, NAMES, packet_features
 from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
 from models.together import Together
@@ -25,15 +26,20 @@ from models.weights import network
 
 CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
 ARCHITECTURE = "models.stamps:Stamps"
+EARLY = len(NAMES) - len(LATE)
 # Rows per pass. Fixed, the last one padded: a row's result must not depend on how many came with it; and few,
 # because a stream's blocks are a few hundred alerts and larger passes are hardly faster on a CPU.
 ROWS = 64
 
 
 class Member(nn.Module):
-    """One network: strided convolutions over the views, a perceptron over the columns, one over both."""
+    """Strided convolutions over the views, and two perceptrons over the columns; their logits add up.
 
-    def __init__(self, numbers: int, width: int, hidden: int, dropout: float) -> None:
+    Each has two heads, real or bogus, and which real source. The columns' first perceptron, which decides
+    whether it is real, does not read the late columns.
+    """
+
+    def __init__(self, early: int, late: int, width: int, looked: int, neurons: int, dropout: float) -> None:
         super().__init__()
         self.look = nn.Sequential(
             nn.Conv2d(images.CHANNELS, width, 3, stride=2, padding=1),
@@ -44,20 +50,44 @@ class Member(nn.Module):
             nn.ReLU(),
         )
         self.see = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(3 * width * 16, hidden), nn.ReLU()
-        )
-        self.read = nn.Sequential(
-            nn.Linear(2 * numbers, hidden),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(3 * width * 16, looked),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
+            nn.Linear(looked, len(CLASSES)),
         )
-        self.decide = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, len(CLASSES)))
+        self.real = _perceptron(early, neurons, 1, dropout)
+        self.kind = _perceptron(early + late, neurons, len(CLASSES) - 1, dropout)
 
-    def forward(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, 5) from views (rows, 12, 31, 31) and scaled columns (rows, 2 F)."""
-        return self.decide(torch.cat([self.see(self.look(seen)), self.read(numbers)], dim=1))
+    def forward(self, seen: torch.Tensor, early: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
+        """ln p (3, rows, 5): of the views, of the columns, of both.
+
+        From views (rows, 12, 31, 31) and the encoded columns.
+        """
+        looked = self.see(self.look(seen))
+        read = torch.cat([self.kind(torch.cat([early, late], dim=1)), self.real(early)], dim=1)
+        return verdict(torch.stack([looked, read, looked + read]))
+
+
+def _perceptron(inputs: int, neurons: int, outputs: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(dropout / 3),
+        nn.Linear(inputs, neurons),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(neurons, neurons),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(neurons, outputs),
+    )
+
+
+def verdict(found: torch.Tensor) -> torch.Tensor:
+    """ln p (…, 5) from logits of the four kinds and, last, of bogus: p(kind) = p(real) p(kind | real)."""
+    kinds, bogus = found[..., :-1].log_softmax(dim=-1), found[..., -1:]
+    real = nn.functional.logsigmoid(-bogus)
+    return torch.cat([kinds + real, nn.functional.logsigmoid(bogus)], dim=-1)
 
 
 class Ensemble(nn.Module):
@@ -66,15 +96,30 @@ class Ensemble(nn.Module):
     temperature: torch.Tensor
 
     def __init__(
-        self, members: int, width: int = 16, hidden: int = 64, dropout: float = 0.3, numbers: int = len(NAMES)
+        self,
+        members: int,
+        bins: int = 8,
+        width: int = 8,
+        looked: int = 32,
+        neurons: int = 96,
+        dropout: float = 0.4,
     ) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Member(numbers, width, hidden, dropout) for _ in range(members))
+        self.early = Encoding(EARLY, bins)
+        self.late = Encoding(len(LATE), bins)
+        self.members = nn.ModuleList(
+            Member(self.early.size, self.late.size, width, looked, neurons, dropout) for _ in range(members)
+        )
         self.register_buffer("temperature", torch.ones(()))
+
+    def encoded(self, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both parts of the columns (rows, len(NAMES)), as the members read them."""
+        return self.early(numbers[:, :EARLY]), self.late(numbers[:, EARLY:])
 
     def forward(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities (rows, 5): the mean over the members."""
-        found = torch.stack([member(seen, numbers).float() for member in self.members])
+        encoded = self.encoded(numbers)
+        found = torch.stack([member(seen, *encoded)[-1].float() for member in self.members])
         return torch.softmax(found / self.temperature, dim=2).mean(dim=0)
 
 
@@ -84,15 +129,10 @@ class Stamps:
     classes = CLASSES
     inputs = ("cutouts", *INPUTS)
 
-    def __init__(
-        self, manifest: Manifest, ensemble: Ensemble, scaling: Scaling, device: str = "cpu", digest: str = ""
-    ) -> None:
+    def __init__(self, manifest: Manifest, ensemble: Ensemble, device: str = "cpu", digest: str = "") -> None:
         self.name, self.version = manifest.name, manifest.version
         self.precondition = manifest.precondition
         self.manifest = manifest
-        self._scaling = scaling
-        # A version reads the columns that it was trained on, whatever this release could read besides.
-        self._columns = [NAMES.index(name) for name in manifest.normalisation["features"]]
         self._device = torch.device(device)
         self._ensemble = ensemble.eval().to(self._device)
         rows = accelerator.ROWS if self._device.type == "cuda" else [ROWS]
@@ -103,19 +143,12 @@ class Stamps:
         manifest = read_manifest(folder)
         if manifest.classes != CLASSES:
             raise ModelError(f"{folder}: the stamps network has the classes {', '.join(CLASSES)}")
-        names = manifest.normalisation.get("features", [])
-        if not names or not set(names) <= set(NAMES):
+        if manifest.normalisation.get("features") != list(NAMES):
             raise ModelError(
-                f"{folder} was trained on packet columns that this release does not read: train it again"
+                f"{folder} was trained on other packet columns than this release reads: train it again"
             )
-        try:
-            scaling = Scaling.read(manifest.normalisation)
-        except (TypeError, ValueError, KeyError) as error:
-            raise ModelError(f"{folder}: odd normalisation in model.json: {error}") from error
-        if scaling.centre.shape != (len(names),) or scaling.width.shape != (len(names),):
-            raise ModelError(f"{folder}: the normalisation in model.json is not of its {len(names)} columns")
-        ensemble = network(lambda: Ensemble(**manifest.hyperparameters, numbers=len(names)), folder)
-        return cls(manifest, ensemble, scaling, device, digest(folder))
+        ensemble = network(lambda: Ensemble(**manifest.hyperparameters), folder)
+        return cls(manifest, ensemble, device, digest(folder))
 
     @property
     def variant(self) -> Variant:
@@ -128,8 +161,8 @@ class Stamps:
 
     def _variants(self, rows: Sequence[int]) -> list[Variant]:
         calls = formats(self._ensemble)
-        calls["together"] = Together(self._ensemble)
-        calls["together, bf16"] = Together(self._ensemble, torch.bfloat16)
+        calls["together"] = Together(self._ensemble, verdict)
+        calls["together, bf16"] = Together(self._ensemble, verdict, torch.bfloat16)
         if self._device.type == "cuda":
             calls |= {f"{name}, recorded": accelerator.Recorded(call) for name, call in calls.items()}
         return [Variant(name, n, call) for name, call in calls.items() for n in rows]
@@ -138,13 +171,13 @@ class Stamps:
         """Inputs of one pass as they look."""
         draw = torch.Generator().manual_seed(0)
         shown = torch.randn(rows, 3, 63, 63, generator=draw) * 3
-        read = torch.randn(rows, 2 * len(self._columns), generator=draw)
+        read = torch.randn(rows, len(NAMES), generator=draw)
         return images.views(shown, torch.ones_like(shown)).to(self._device), read.to(self._device)
 
     def score(self, table: pa.Table) -> pa.Table:
         """Null for an alert whose three cutouts have no valid pixel."""
         pixels = columns.cutouts(table)
-        numbers = self._scaling.apply(packet_features(table)[:, self._columns])
+        numbers = packet_features(table)
         known = np.empty(len(table), bool)
         found = []
         for first in range(0, len(table), self._variant.rows):
@@ -156,7 +189,7 @@ class Stamps:
 
     @torch.inference_mode()
     def _pass(self, *inputs: np.ndarray) -> torch.Tensor:
-        """Probabilities, on the device, of normalised images, masks and scaled columns of a pass's rows."""
+        """Probabilities, on the device, of normalised images, masks and columns of a pass's rows."""
         rows = self._variant.rows
         tensors = (accelerator.filled(torch.from_numpy(values), rows) for values in inputs)
         shown, mask, read = (tensor.to(self._device) for tensor in tensors)

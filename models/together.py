@@ -15,13 +15,21 @@ from torch import nn
 if TYPE_CHECKING:
     from models.stamps import Ensemble, Member
 
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+
 
 class Together:
     """Called as the Ensemble that it is made from; in another format than fp32, but for the last layer."""
 
     @torch.no_grad()
-    def __init__(self, ensemble: Ensemble, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        verdict: Callable[[torch.Tensor], torch.Tensor],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         members = [cast("Member", member) for member in ensemble.members]
+        self._verdict = verdict
         self._temperature = ensemble.temperature
         self._dtype = dtype
         self._members = len(members)
@@ -35,8 +43,10 @@ class Together:
             for layers in looks
         ]
         self._see = _stacked(members, lambda m: m.see[2], dtype, self._by_place)
-        self._read = [_stacked(members, lambda m, i=i: m.read[i], dtype) for i in (0, 3)]  # type: ignore[misc]
-        self._decide = _stacked(members, lambda m: m.decide[1], torch.float32)
+        self._seen = _stacked(members, lambda m: m.see[5], torch.float32)
+        self._real = _perceptron(members, lambda member: member.real, dtype)
+        self._kind = _perceptron(members, lambda member: member.kind, dtype)
+        self._encoded = ensemble.encoded
 
     def __call__(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities (rows, 5), float32."""
@@ -48,16 +58,37 @@ class Together:
         by_member = states.permute(0, 2, 3, 1).reshape(rows, -1, self._members, self._channels)
         looked = by_member.permute(2, 0, 1, 3).reshape(self._members, rows, -1)
         looked = torch.baddbmm(self._see[1], looked, self._see[0]).relu_()
-        read = numbers.to(self._dtype).expand(self._members, -1, -1)
-        for weight, bias in self._read:
-            read = torch.baddbmm(bias, read, weight).relu_()
-        both = torch.cat([looked, read], dim=2).float()
-        found = torch.baddbmm(self._decide[1], both, self._decide[0])
+        early, late = self._encoded(numbers)
+        kinds = self._perceptron(torch.cat([early, late], dim=1), self._kind)
+        read = torch.cat([kinds, self._perceptron(early, self._real)], dim=2)
+        found = self._verdict(read + torch.baddbmm(self._seen[1], looked.float(), self._seen[0]))
         return torch.softmax(found / self._temperature, dim=2).mean(dim=0)
+
+    def _perceptron(self, read: torch.Tensor, layers: Layers) -> torch.Tensor:
+        """float32 (members, rows, outputs)."""
+        states = read.to(self._dtype).expand(self._members, -1, -1)
+        for weight, bias in layers[:-1]:
+            states = torch.baddbmm(bias, states, weight).relu_()
+        weight, bias = layers[-1]
+        return torch.baddbmm(bias, states.float(), weight)
 
     def _by_place(self, weight: torch.Tensor) -> torch.Tensor:
         """Weights over (channel, place) as over (place, channel): the order in memory here."""
         return weight.reshape(len(weight), self._channels, -1).transpose(1, 2).reshape(len(weight), -1)
+
+
+def _perceptron(
+    members: Sequence[Member], of: Callable[[Member], nn.Sequential], dtype: torch.dtype
+) -> Layers:
+    """Its three layers, `_stacked`; the last one in fp32."""
+    layers = []
+    for place in (1, 4, 7):
+
+        def layer(member: Member, place: int = place) -> nn.Module:
+            return of(member)[place]
+
+        layers.append(_stacked(members, layer, torch.float32 if place == 7 else dtype))
+    return layers
 
 
 def _stacked(

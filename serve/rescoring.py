@@ -14,6 +14,7 @@ from broker.archive.archive import Archive
 from broker.archive.rescored import COLUMNS, Rescored
 from broker.packets.cutouts import with_cutouts
 from broker.packets.schema import CUTOUTS
+from broker.stream.run import quiet
 from models.contract import Model, open_model
 from serve.scorer import eligible, entries
 
@@ -78,6 +79,7 @@ def rescore(
     What a former run has scored is not scored again. progress: alerts done, and in all, after every commit.
     Return counts: `alerts` (fulfil it), `before` (had its scores already), `scored`, `failed` (null).
     """
+    quiet()
     version = open_model(folder)  # what cannot be loaded is said here, not by a pool
     kept = Rescored(archive.uri, archive.survey, archive.storage_options)
     ids = archive.get(where=where, columns=["alert_id"])["alert_id"].to_pylist()

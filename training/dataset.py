@@ -37,6 +37,32 @@ LIGHT_CURVE_CLASSES = {
     "SLSN-I": "SLSN-I",
 }
 
+# What an astronomer would want to be shown, among supernovae: of each hundred, four.
+_ORDINARY = (
+    "Ia",
+    "Ia-91T-like",
+    "Ia-91bg-like",
+    "II",
+    "IIP",
+    "IIL",
+    "IIn",
+    "IIb",
+    "Ib",
+    "Ic",
+    "Ibc",
+    "Ic-BL",
+)
+_UNUSUAL = (
+    *("Ia-CSM", "Ia-SC", "Ia-pec", "Ia-Ca-rich", "Iax[02cx-like]"),
+    *("Ib-pec", "Ib-Ca-rich", "Ibn", "Ic-pec", "Icn", "II-pec", "IIn-pec"),
+)
+ANOMALY_CLASSES = {
+    **{f"SN {name}": "ordinary" for name in _ORDINARY},
+    **{f"SN {name}": "anomaly" for name in _UNUSUAL},
+    "SLSN-I": "anomaly",
+    "SLSN-II": "anomaly",
+}
+
 # Packets whose position and neighbours somebody overwrote for a demonstration. All of them are supernovae at
 # one position with one star beside them: a network would learn that, and seem better than it is.
 ALTERED = "position far from its own reference source"
@@ -118,8 +144,15 @@ def stamps(data: Path) -> Labelled:
     return Labelled(table, labels, alerts["objectId"].to_numpy(), dict(left_out), _digest(data, STAMPS))
 
 
-def light_curves(data: Path) -> Labelled:
+def unusual(data: Path) -> Labelled:
+    """`light_curves`, of more types, as "anomaly" or "ordinary"."""
+    return light_curves(data, ANOMALY_CLASSES)
+
+
+def light_curves(data: Path, classes: Mapping[str, str] = LIGHT_CURVE_CLASSES) -> Labelled:
     """One alert per supernova, at its last detection: `data`/lightcurves/ztf_supernovae.parquet.
+
+    `classes` names the class of each type; other types are left out.
 
     Limits after the last detection are left away: no alert would carry them. Raises DatasetError.
     """
@@ -127,7 +160,7 @@ def light_curves(data: Path) -> Labelled:
     points = pl.read_parquet(path).with_columns(pl.col("oid", "type", "band").cast(pl.String))
     types = points.group_by("oid").agg(pl.col("type").unique()).sort("oid")
     label = {
-        oid: LIGHT_CURVE_CLASSES.get(found[0]) if len(found) == 1 else None
+        oid: classes.get(found[0]) if len(found) == 1 else None
         for oid, found in zip(types["oid"], types["type"], strict=True)
     }
     left_out = Counter(

@@ -79,6 +79,16 @@ def temperature(truth: np.ndarray, logits: np.ndarray) -> float:
     return float(np.exp((low + high) / 2))
 
 
+def tempered_loss(truth: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> float:
+    """Mean -ln p of the true class, weighted by row, once a temperature has made the logits honest.
+
+    What decides when to stop: a network goes on to learn after it has begun to be too sure of itself.
+    """
+    chances = softmax(logits, temperature(truth, logits))
+    losses = -np.log(np.clip(chances[np.arange(len(truth)), truth], 1e-9, 1))
+    return float((weights * losses).sum() / weights.sum())
+
+
 def held_out_temperatures(truth: np.ndarray, logits: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Per row the temperature fitted on the rows of all other folds: for honest calibration metrics."""
     result = np.empty(len(truth))

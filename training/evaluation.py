@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from training import conformal
 from training.evaluate import log_loss
 from training.paired import CONFIDENCE, confusions, f1
 
@@ -57,6 +58,12 @@ def evaluation(
         found["log_loss"] = round(log_loss(truth[scored], chances), 4)
         found["brier"] = round(float(((chances - right) ** 2).sum(axis=1).mean()), 4)
     return found
+
+
+def covered(truth: np.ndarray, probabilities: np.ndarray, least: float) -> dict[str, float]:
+    """How often the version's conformal sets hold the class, and how large they are, of what it scores."""
+    scored = np.isfinite(probabilities).all(axis=1)
+    return conformal.covered(truth[scored], conformal.sets(probabilities[scored], least))
 
 
 def sliced(

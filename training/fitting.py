@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from models.weights import write_weights
 # One: the networks are small, and sums over threads would make the weights depend on how many there are.
 THREADS = 1
 Progress = Callable[[str], None]
+Curve = list[tuple[float, float]]
+# What a network reads, the classes, and how heavy each row is.
+Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,21 @@ class Schedule:
     learning_rate: float
     weight_decay: float
     patience: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A version that was written, and how: `held_out` is training.evaluation's of objects it never saw.
+
+    `truth` (rows,), `probabilities` (rows, classes) of these; `curves`: of each member and epoch the mean
+    loss and the validation loss.
+    """
+
+    manifest: Manifest
+    held_out: dict[str, Any]
+    truth: np.ndarray
+    probabilities: np.ndarray
+    curves: list[Curve]
 
 
 def seeded(seed: int) -> None:
@@ -57,16 +76,19 @@ def class_weights(labels: np.ndarray, classes: int, power: float) -> np.ndarray:
 def fit(
     network: nn.Module,
     schedule: Schedule,
-    batches: Callable[[int], Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]],
+    batches: Callable[[int], Iterator[Batch]],
     steps: int,
     validate: Callable[[nn.Module], float],
-    weights: np.ndarray,
     smoothing: float,
     progress: Progress,
-) -> nn.Module:
-    """Train with AdamW and a one-cycle rate; return the averaged weights of the best validation loss.
+) -> tuple[nn.Module, Curve]:
+    """Train with AdamW and a one-cycle rate; return the averaged weights of its end.
 
-    `batches(epoch)` yields (inputs, labels), `steps` of them. The weights that are validated and kept are an
+    And the mean loss and the validation loss of each epoch. Where `patience` epochs brought no better
+    validation loss it ends before, and the weights are those of the best one.
+
+    `batches(epoch)` yields `steps` batches. A network's logits are (rows, classes), or (parts, rows,
+    classes): then each part has to be right by itself. The weights that are validated and kept are an
     exponential average over steps, which on small data is both better and steadier than the last ones.
     """
     optimiser = torch.optim.AdamW(
@@ -75,15 +97,20 @@ def fit(
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, schedule.learning_rate, total_steps=max(schedule.epochs * steps, 2), pct_start=0.15
     )
-    loss_of = nn.CrossEntropyLoss(weight=torch.from_numpy(weights), label_smoothing=smoothing)
     average = copy.deepcopy(network)
     decay = 1 - 1 / max(2.0 * steps, 2.0)
+    curve: Curve = []
     best, best_loss, since = copy.deepcopy(average.state_dict()), float("inf"), 0
     for epoch in range(schedule.epochs):
         network.train()
         total = 0.0
-        for inputs, labels in batches(epoch):
-            loss = loss_of(network(*inputs), labels)
+        for inputs, labels, heavy in batches(epoch):
+            found = network(*inputs)
+            parts = found.numel() // (len(labels) * found.shape[-1])
+            losses = nn.functional.cross_entropy(
+                found.flatten(0, -2), labels.repeat(parts), reduction="none", label_smoothing=smoothing
+            )
+            loss = (losses * heavy.repeat(parts)).sum() / (heavy.sum() * parts)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -96,14 +123,15 @@ def fit(
         average.eval()
         checked = validate(average)
         progress(f"epoch {epoch + 1}/{schedule.epochs}: loss {total / steps:.3f}, validation {checked:.3f}")
+        curve.append((total / steps, checked))
         if checked < best_loss:
             best, best_loss, since = copy.deepcopy(average.state_dict()), checked, 0
         else:
             since += 1
             if since >= schedule.patience:
+                average.load_state_dict(best)
                 break
-    average.load_state_dict(best)
-    return average.eval()
+    return average.eval(), curve
 
 
 def write_version(folder: Path, manifest: Manifest, network: nn.Module) -> None:

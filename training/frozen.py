@@ -46,12 +46,14 @@ def digest(found: Labelled) -> str:
 
 
 def _folder(path: Path, classes: Sequence[str]) -> Labelled:
-    kinds = {
-        "stamps": (dataset.STAMP_CLASSES, dataset.stamps),
-        "lightcurves": (dataset.LIGHT_CURVE_CLASSES, dataset.light_curves),
-    }
-    data = path.parent if path.resolve().name in kinds and not (path / path.name).is_dir() else path
-    for name, (known, read_folder) in kinds.items():
+    kinds = (
+        ("stamps", dataset.STAMP_CLASSES, dataset.stamps),
+        ("lightcurves", dataset.LIGHT_CURVE_CLASSES, dataset.light_curves),
+        ("lightcurves", dataset.ANOMALY_CLASSES, dataset.unusual),
+    )
+    within = path.resolve().name in {name for name, *_ in kinds} and not (path / path.name).is_dir()
+    data = path.parent if within else path
+    for name, known, read_folder in kinds:
         if set(known.values()) & set(classes) and (data / name).is_dir() and path in (data, data / name):
             return read_folder(data)
     raise DatasetError(

@@ -11,39 +11,40 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.encoding import Encoding
 from models.lightcurve import ARCHITECTURE, CLASSES, MOST_POINTS, Ensemble, LightCurve, Member
 from models.manifest import Manifest
 from models.points import DETECTION, FORCED, LIMIT, Points, points
 from models.sequences import padded, sequences
-from training import dataset, evaluate, fitting
-from training.fitting import Progress, Schedule
-
-# Detections after which the network is judged, beside the full length.
-LENGTHS = (1, 3, 5, 10, 20)
-# From the depth of ZTF to that of LSST, and a little more.
-DECADES = 2.5
+from models.shapes import NAMES, shapes
+from training import baseline, conformal, dataset, evaluate, fitting
+from training.epochs import DAYS
+from training.evaluation import evaluation
+from training.fitting import Batch, Curve, Progress, Schedule, Trained
 
 
 @dataclass(frozen=True)
 class Config:
     """configs/train-lightcurve.yaml documents each."""
 
-    folds: int = 3
+    folds: int = 5
     epochs: int = 30
     batch: int = 64
     learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 2e-2
     patience: int = 10
-    validation: int = 10
-    class_power: float = 0.65
+    validation: int = 20
+    class_power: float = 0.6
     smoothing: float = 0.05
-    truncate: float = 0.6
-    month: float = 0.3
-    force: float = 0.3
-    noise: float = 0.3
-    fainter: float = 0.25
+    truncate: float = 0.5
+    month: float = 0.05
+    force: float = 0.05
+    noise: float = 0.5
+    thin: float = 0.2
+    bins: int = 8
+    neurons: int = 128
     hidden: int = 64
-    dropout: float = 0.3
+    dropout: float = 0.4
 
     @property
     def schedule(self) -> Schedule:
@@ -69,39 +70,56 @@ class Samples:
 
 def train(
     data: Path, out: Path, version: str, config: Config, seed: int, command: str, progress: Progress
-) -> Manifest:
-    """Train on `data`/lightcurves, write the version to `out`, return its manifest (metrics inside)."""
+) -> Trained:
+    """Train on `data`/lightcurves, write the version to `out`."""
     fitting.seeded(seed)
     revision = fitting.code_revision()
     found = dataset.light_curves(data)
     samples = Samples.of(found)
     fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
-    network = Ensemble(config.folds, config.hidden, config.dropout)
-    lengths: dict[str, Points] = {
-        str(n): truncated(samples.curves, _until(samples.curves, n)) for n in LENGTHS
-    }
-    lengths["full"] = samples.curves
+    network = Ensemble(config.folds, config.bins, config.neurons, config.hidden, config.dropout)
+    network.encoding.fit(shapes(samples.curves))
+    ages = {f"{days:g}": truncated(samples.curves, _aged(samples.curves, days)) for days in DAYS}
+    lengths: dict[str, Points] = {**ages, "full": samples.curves}
+    curves: list[Curve] = []
     held_out = {name: np.empty((len(samples.labels), len(CLASSES)), np.float32) for name in lengths}
     for k in range(config.folds):
         learn = samples.take(np.flatnonzero(fold != k))
-        member = _member(learn, config, seed + k, fitting.within(f"fold {k + 1}/{config.folds}", progress))
+        told = fitting.within(f"fold {k + 1}/{config.folds}", progress)
+        member, curve = _member(learn, network.encoding, config, seed + k, told)
+        curves.append(curve)
         network.members[k].load_state_dict(member.state_dict())
         test = np.flatnonzero(fold == k)
-        for name, curves in lengths.items():
-            held_out[name][test] = logits(member, curves.take(test))
+        for name, cut in lengths.items():
+            held_out[name][test] = logits(member, network.encoding, cut.take(test))
     everything = np.concatenate(list(held_out.values()))
     network.temperature.fill_(evaluate.temperature(np.tile(samples.labels, len(lengths)), everything))
+    calibrated = evaluate.softmax(held_out["full"], float(network.temperature))
+    progress("gradient boosting on the same shapes and folds")
+    trees = baseline.boosted(
+        shapes(samples.curves), samples.labels, fold, len(CLASSES), config.class_power, seed
+    )
     manifest = Manifest(
         name="lightcurve",
         version=version,
         architecture=ARCHITECTURE,
         classes=CLASSES,
         inputs=LightCurve.inputs,
-        hyperparameters={"members": config.folds, "hidden": config.hidden, "dropout": config.dropout},
-        normalisation={"most_points": MOST_POINTS},
+        hyperparameters={
+            "members": config.folds,
+            "bins": config.bins,
+            "neurons": config.neurons,
+            "hidden": config.hidden,
+            "dropout": config.dropout,
+        },
+        normalisation={"most_points": MOST_POINTS, "shape": list(NAMES)},
         calibration={
             "temperature": round(float(network.temperature), 6),
-            "fitted_on": "held-out objects of all folds, all lengths",
+            "fitted_on": "held-out objects of all folds, at all ages",
+            "conformal": {
+                "coverage": conformal.COVERAGE,
+                "least": round(conformal.threshold(samples.labels, calibrated), 6),
+            },
         },
         training=fitting.summary(vars(config), command, seed),
         data={
@@ -110,18 +128,30 @@ def train(
             "objects": len(set(found.groups)),
             "left_out": found.left_out,
         },
-        metrics=_metrics(samples.labels, held_out, fold, config.folds),
+        metrics={
+            **_metrics(samples.labels, held_out, fold, config.folds),
+            "conformal": conformal.held_out(samples.labels, calibrated, fold),
+            "baseline": baseline.against(samples.labels, samples.groups, trees, calibrated, CLASSES),
+        },
         code_revision=revision,
         created=fitting.now(),
     )
     fitting.write_version(out, manifest, network)
-    return manifest
+    said: dict[str, Any] = {"model": f"{manifest.name}@{version}, held out"}
+    said |= evaluation(samples.labels, samples.groups, calibrated, CLASSES)
+    said["days"] = {}
+    for name, values in held_out.items():
+        if name != "full":
+            early = evaluate.softmax(values, float(network.temperature))
+            of_all = evaluation(samples.labels, samples.groups, early, CLASSES)
+            said["days"][name] = {k: of_all[k] for k in ("macro_f1", "accuracy", "calibration_error")}
+    return Trained(manifest, said, samples.labels, calibrated, curves)
 
 
 def _metrics(
     truth: np.ndarray, held_out: dict[str, np.ndarray], fold: np.ndarray, count: int
 ) -> dict[str, Any]:
-    """Of each supernova by the one member that never saw it, after so many detections and at full length."""
+    """Of each supernova by the one member that never saw it, at some ages (days) and at full length."""
     names = list(held_out)
     warm = evaluate.held_out_temperatures(
         np.tile(truth, len(names)), np.concatenate([held_out[n] for n in names]), np.tile(fold, len(names))
@@ -135,13 +165,15 @@ def _metrics(
         "macro_f1_of_folds": [
             round(evaluate.macro_f1(truth[fold == k], full[fold == k], CLASSES), 4) for k in range(count)
         ],
-        "after_detections": {
+        "at_days": {
             n: {k: reports[n][k] for k in ("macro_f1", "accuracy", "calibration_error")} for n in names
         },
     }
 
 
-def _member(samples: Samples, config: Config, seed: int, progress: Progress) -> nn.Module:
+def _member(
+    samples: Samples, encoding: Encoding, config: Config, seed: int, progress: Progress
+) -> tuple[nn.Module, Curve]:
     """Train one member; one part in `validation` of its objects only decides when to stop."""
     torch.manual_seed(seed)
     part = evaluate.folds(samples.groups, samples.labels, config.validation, seed)
@@ -151,28 +183,26 @@ def _member(samples: Samples, config: Config, seed: int, progress: Progress) -> 
     heavy = weights[check.labels]
 
     def validate(network: nn.Module) -> float:
-        losses = []
-        for curves in (check.curves, shorter):
-            chances = evaluate.softmax(logits(network, curves))
-            losses.append(-np.log(np.clip(chances[np.arange(len(heavy)), check.labels], 1e-9, 1)))
-        return float((heavy * sum(losses)).sum() / heavy.sum() / len(losses))
+        found = [logits(network, encoding, curves) for curves in (check.curves, shorter)]
+        return float(np.mean([evaluate.tempered_loss(check.labels, each, heavy) for each in found]))
 
     draw = np.random.default_rng(seed)
 
-    def batches(epoch: int) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+    def batches(epoch: int) -> Iterator[Batch]:
         curves = augmented(learn.curves, config, draw)
-        flat = sequences(curves)
+        flat, shape = sequences(curves), torch.from_numpy(shapes(curves))
         # Light curves of like length together, within a little disorder, so that little is padding.
         order = np.argsort(curves.lengths * draw.uniform(0.8, 1.25, len(learn.labels)), kind="stable")
         groups = np.array_split(order, steps)
         for i in draw.permutation(steps):
-            yield padded(flat, curves.offsets, groups[i]), torch.from_numpy(learn.labels[groups[i]])
+            rows = groups[i]
+            inputs = (*padded(flat, curves.offsets, rows), encoding(shape[rows]))
+            labels = learn.labels[rows]
+            yield inputs, torch.from_numpy(labels), torch.from_numpy(weights[labels])
 
     steps = max(len(learn.labels) // config.batch, 1)
-    network = Member(config.hidden, config.dropout)
-    return fitting.fit(
-        network, config.schedule, batches, steps, validate, weights, config.smoothing, progress
-    )
+    network = Member(encoding.size, config.neurons, config.hidden, config.dropout)
+    return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress)
 
 
 def _until(curves: Points, count: int | np.ndarray) -> np.ndarray:
@@ -181,6 +211,18 @@ def _until(curves: Points, count: int | np.ndarray) -> np.ndarray:
     total = np.concatenate([[0], np.cumsum(detected)])
     wanted = np.minimum(total[curves.offsets[:-1]] + count, total[curves.offsets[1:]])
     return np.searchsorted(total, wanted, side="left") - 1
+
+
+def _aged(curves: Points, days: float) -> np.ndarray:
+    """int64 (rows,): the last detection of each row within `days` of its first one."""
+    detected = np.flatnonzero(curves.kind == DETECTION)
+    row = curves.row[detected]
+    first = np.full(len(curves.offsets) - 1, np.inf)
+    np.minimum.at(first, row, curves.mjd[detected])
+    young = curves.mjd[detected] <= first[row] + days
+    last = curves.offsets[1:] - 1  # of a row without a detection
+    last[row[young]] = detected[young]
+    return last
 
 
 def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) -> Points:
@@ -193,7 +235,7 @@ def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) 
 
 
 def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Points:
-    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noise.
+    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noise; gaps.
 
     The number of detections that are kept is uniform in its logarithm: a stream asks most about young ones.
     """
@@ -204,22 +246,25 @@ def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Poin
     days = np.where(draw.random(rows) < config.month, 30.0, np.inf)
     curves = truncated(curves, _until(curves, kept), days)
     row = curves.row
+    lost = draw.random(len(row)) < (draw.uniform(0, config.thin, rows))[row]
+    lost[curves.offsets[1:] - 1] = False
+    curves = curves.where(~lost)
+    row = curves.row
     forced = (draw.random(rows) < config.force)[row] & (curves.kind == LIMIT)
     noise = draw.normal(size=len(row)) * curves.flux_err
     flux = np.where(forced, noise, curves.flux + np.where(curves.kind == LIMIT, 0, config.noise * noise))
     kind = np.where(forced, FORCED, curves.kind).astype(np.int8)
-    fainter = np.where(draw.random(rows) < config.fainter, draw.uniform(0, DECADES, rows), 0)
-    scale = (10**-fainter)[row]
-    return Points(curves.mjd, curves.band, flux * scale, curves.flux_err * scale, kind, curves.offsets)
+    return Points(curves.mjd, curves.band, flux, curves.flux_err, kind, curves.offsets)
 
 
 @torch.inference_mode()
-def logits(network: nn.Module, curves: Points, chunk: int = 256) -> np.ndarray:
+def logits(network: nn.Module, encoding: Encoding, curves: Points, chunk: int = 256) -> np.ndarray:
     """float32 (rows, classes) of one member."""
     network.eval()
     flat, order = sequences(curves), np.argsort(curves.lengths, kind="stable")
+    shape = torch.from_numpy(shapes(curves))
     found = np.empty((len(order), len(CLASSES)), np.float32)
     for first in range(0, len(order), chunk):
         rows = order[first : first + chunk]
-        found[rows] = network(*padded(flat, curves.offsets, rows)).numpy()
+        found[rows] = network(*padded(flat, curves.offsets, rows), encoding(shape[rows]))[-1].numpy()
     return found

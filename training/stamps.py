@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from models import columns, images
-from models.features import COMMON, NAMES, Scaling, packet_features
+from models.features import COMMON, NAMES, packet_features
 from models.manifest import Manifest
-from models.stamps import ARCHITECTURE, CLASSES, Ensemble, Member, Stamps
-from training import dataset, evaluate, fitting
-from training.fitting import Progress, Schedule
+from models.stamps import ARCHITECTURE, CLASSES, EARLY, Ensemble, Member, Stamps
+from training import baseline, conformal, dataset, evaluate, fitting
+from training.evaluation import evaluation
+from training.fitting import Batch, Curve, Progress, Schedule, Trained
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,21 @@ class Config:
     epochs: int = 50
     batch: int = 64
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 5e-2
     patience: int = 25
-    validation: int = 8
-    class_power: float = 0.5
+    validation: int = 12
+    class_power: float = 0.6
     smoothing: float = 0.05
-    drop_source: float = 0.3
+    drop_source: float = 0.15
+    drop_late: float = 0.2
     drop_column: float = 0.1
-    noise: float = 0.3
+    noise: float = 0.5
     shift: int = 1
-    width: int = 16
-    hidden: int = 64
-    dropout: float = 0.3
+    bins: int = 8
+    width: int = 8
+    looked: int = 32
+    neurons: int = 96
+    dropout: float = 0.4
 
     @property
     def schedule(self) -> Schedule:
@@ -70,46 +74,58 @@ class Samples:
 
 def train(
     data: Path, out: Path, version: str, config: Config, seed: int, command: str, progress: Progress
-) -> Manifest:
-    """Train on `data`/stamps, write the version to `out`, return its manifest (metrics inside)."""
+) -> Trained:
+    """Train on `data`/stamps, write the version to `out`."""
     fitting.seeded(seed)
     revision = fitting.code_revision()
     found = dataset.stamps(data)
     samples = Samples.of(found)
     fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
-    scaling = Scaling.fit(samples.features)
-    network = Ensemble(config.folds, config.width, config.hidden, config.dropout)
+    form: dict[str, Any] = {
+        "bins": config.bins,
+        "width": config.width,
+        "looked": config.looked,
+        "neurons": config.neurons,
+        "dropout": config.dropout,
+    }
+    network = Ensemble(config.folds, **form)
+    network.early.fit(samples.features[:, :EARLY])
+    network.late.fit(samples.features[:, EARLY:])
     held_out = np.empty((len(samples.labels), len(CLASSES)), np.float32)
     blind = np.empty_like(held_out)
+    curves: list[Curve] = []
     for k in range(config.folds):
         test = samples.take(np.flatnonzero(fold == k))
-        member = _member(
+        member, curve = _member(
             samples.take(np.flatnonzero(fold != k)),
-            scaling,
+            network,
             config,
             seed + k,
             fitting.within(f"fold {k + 1}/{config.folds}", progress),
         )
+        curves.append(curve)
         network.members[k].load_state_dict(member.state_dict())
-        held_out[fold == k] = _logits(member, test, scaling)
-        blind[fold == k] = _logits(member, test, scaling, source=False)
+        held_out[fold == k] = _logits(member, network, test)
+        blind[fold == k] = _logits(member, network, test, source=False)
     network.temperature.fill_(evaluate.temperature(samples.labels, held_out))
+    calibrated = evaluate.softmax(held_out, float(network.temperature))
+    progress("gradient boosting on the same columns and folds")
+    trees = baseline.boosted(samples.features, samples.labels, fold, len(CLASSES), config.class_power, seed)
     manifest = Manifest(
         name="stamps",
         version=version,
         architecture=ARCHITECTURE,
         classes=CLASSES,
         inputs=Stamps.inputs,
-        hyperparameters={
-            "members": config.folds,
-            "width": config.width,
-            "hidden": config.hidden,
-            "dropout": config.dropout,
-        },
-        normalisation={"features": list(NAMES), **scaling.written()},
+        hyperparameters={"members": config.folds, **form},
+        normalisation={"features": list(NAMES)},
         calibration={
             "temperature": round(float(network.temperature), 6),
             "fitted_on": "held-out objects of all folds",
+            "conformal": {
+                "coverage": conformal.COVERAGE,
+                "least": round(conformal.threshold(samples.labels, calibrated), 6),
+            },
         },
         training=fitting.summary(vars(config), command, seed),
         data={
@@ -118,12 +134,18 @@ def train(
             "objects": len(set(found.groups)),
             "left_out": found.left_out,
         },
-        metrics=_metrics(samples.labels, held_out, blind, fold, config.folds),
+        metrics={
+            **_metrics(samples.labels, held_out, blind, fold, config.folds),
+            "conformal": conformal.held_out(samples.labels, calibrated, fold),
+            "baseline": baseline.against(samples.labels, samples.groups, trees, calibrated, CLASSES),
+        },
         code_revision=revision,
         created=fitting.now(),
     )
     fitting.write_version(out, manifest, network)
-    return manifest
+    said: dict[str, Any] = {"model": f"{manifest.name}@{version}, held out"}
+    said |= evaluation(samples.labels, samples.groups, calibrated, CLASSES)
+    return Trained(manifest, said, samples.labels, calibrated, curves)
 
 
 def _metrics(
@@ -144,7 +166,9 @@ def _metrics(
     }
 
 
-def _member(samples: Samples, scaling: Scaling, config: Config, seed: int, progress: Progress) -> nn.Module:
+def _member(
+    samples: Samples, ensemble: Ensemble, config: Config, seed: int, progress: Progress
+) -> tuple[nn.Module, Curve]:
     """Train one member; one part in `validation` of its objects only decides when to stop."""
     torch.manual_seed(seed)
     part = evaluate.folds(samples.groups, samples.labels, config.validation, seed)
@@ -153,29 +177,32 @@ def _member(samples: Samples, scaling: Scaling, config: Config, seed: int, progr
     heavy = weights[check.labels]
 
     def validate(network: nn.Module) -> float:
-        chances = evaluate.softmax(_logits(network, check, scaling))
-        loss = -np.log(np.clip(chances[np.arange(len(heavy)), check.labels], 1e-9, 1))
-        return float((heavy * loss).sum() / heavy.sum())
+        return evaluate.tempered_loss(check.labels, _logits(network, ensemble, check), heavy)
 
     draw = np.random.default_rng(seed)
 
-    def batches(epoch: int) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+    def batches(epoch: int) -> Iterator[Batch]:
         order = draw.permutation(len(learn.labels))
         for rows in np.array_split(order, steps):
-            seen, numbers = _augmented(learn.take(rows), scaling, config, draw)
-            yield (seen, numbers), torch.from_numpy(learn.labels[rows])
+            seen, features = _augmented(learn.take(rows), config, draw)
+            labels = learn.labels[rows]
+            yield (
+                (seen, *ensemble.encoded(features)),
+                torch.from_numpy(labels),
+                torch.from_numpy(weights[labels]),
+            )
 
     steps = max(len(learn.labels) // config.batch, 1)
-    network = Member(len(NAMES), config.width, config.hidden, config.dropout)
-    return fitting.fit(
-        network, config.schedule, batches, steps, validate, weights, config.smoothing, progress
+    network = Member(
+        ensemble.early.size, ensemble.late.size, config.width, config.looked, config.neurons, config.dropout
     )
+    return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress)
 
 
 def _augmented(
-    samples: Samples, scaling: Scaling, config: Config, draw: np.random.Generator
+    samples: Samples, config: Config, draw: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views and scaled columns of a batch: turned, shifted, noisy; some columns, or all of ZTF's, missing."""
+    """Views and columns of a batch: turned, shifted, noisy; some columns, or all of ZTF's, missing."""
     shown, valid = samples.images, samples.valid
     rows = len(shown)
     shift = tuple(draw.integers(-config.shift, config.shift + 1, 2))
@@ -189,15 +216,16 @@ def _augmented(
     features = samples.features.copy()
     features[draw.random(features.shape) < config.drop_column] = np.nan
     features[np.ix_(draw.random(rows) < config.drop_source, _SOURCE)] = np.nan
-    return seen, torch.from_numpy(scaling.apply(features))
+    features[draw.random(rows) < config.drop_late, EARLY:] = np.nan
+    return seen, torch.from_numpy(features)
 
 
 _SOURCE = np.arange(len(NAMES)) >= len(COMMON)
 
 
 @torch.inference_mode()
-def _logits(network: nn.Module, samples: Samples, scaling: Scaling, source: bool = True) -> np.ndarray:
+def _logits(network: nn.Module, ensemble: Ensemble, samples: Samples, source: bool = True) -> np.ndarray:
     """float32 (rows, classes) of one member; without the survey's own columns if `source` is false."""
-    features = samples.features if source else np.where(_SOURCE, np.nan, samples.features)
-    numbers = torch.from_numpy(scaling.apply(features))
-    return network.eval()(images.views(samples.images, samples.valid), numbers).numpy()
+    features = samples.features if source else np.where(_SOURCE, np.float32(np.nan), samples.features)
+    seen = images.views(samples.images, samples.valid)
+    return network.eval()(seen, *ensemble.encoded(torch.from_numpy(features)))[-1].numpy()

@@ -33,6 +33,7 @@ from rayfinch.bench.watch import Watch
 from training.comparison import said
 
 MODEL = "stamps"
+SHIPPED, NEXT = "2", "3"
 SLOW_S = 0.005  # an alert; `stamps` takes a quarter of a millisecond
 SETTLE_S = 10.0  # behind a change, its alerts are looked at for so long
 
@@ -46,12 +47,12 @@ class Change:
 
 
 CHANGES = (
-    Change("promotion", {"champion": "2"}),
-    Change("rollback", {"champion": "1"}),
-    Change("corrupt challenger", {"champion": "1", "challenger": "broken"}),
-    Change("raising challenger", {"champion": "1", "challenger": "raising"}),
-    Change("slow challenger", {"champion": "1", "challenger": "slow"}),
-    Change("no challenger", {"champion": "1"}),
+    Change("promotion", {"champion": NEXT}),
+    Change("rollback", {"champion": SHIPPED}),
+    Change("corrupt challenger", {"champion": SHIPPED, "challenger": "broken"}),
+    Change("raising challenger", {"champion": SHIPPED, "challenger": "raising"}),
+    Change("slow challenger", {"champion": SHIPPED, "challenger": "slow"}),
+    Change("no challenger", {"champion": SHIPPED}),
 )
 
 
@@ -138,12 +139,12 @@ def archived(archive: Archive) -> dict[str, Any]:
 def versions(folder: Path) -> Path:
     """The shipped models, and of one of them a second version, a broken, a raising and a slow one."""
     for model in ("stamps", "lightcurve"):
-        shutil.copytree(shipped() / model / "1", folder / model / "1")
-    write_aliases(folder / MODEL, {"champion": "1"})
+        shutil.copytree(shipped() / model / SHIPPED, folder / model / SHIPPED)
+    write_aliases(folder / MODEL, {"champion": SHIPPED})
     doubles = {"raising": {"every": 10}, "slow": {"seconds_per_alert": SLOW_S}}
-    for version in ("2", "broken", *doubles):
+    for version in (NEXT, "broken", *doubles):
         target = folder / MODEL / version
-        shutil.copytree(folder / MODEL / "1", target)
+        shutil.copytree(folder / MODEL / SHIPPED, target)
         said_ = json.loads((target / FILE).read_text()) | {"version": version}
         if version in doubles:
             said_ |= {"architecture": "models.doubles:Faulty", "hyperparameters": doubles[version]}

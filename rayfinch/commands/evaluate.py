@@ -52,9 +52,11 @@ def evaluate(
     import torch
 
     from models.contract import open_model
+    from models.manifest import read_manifest
     from rayfinch.registered import folders, opened
     from training import frozen
     from training.charts import draw
+    from training.evaluation import covered
     from training.promotion import trained_on
 
     torch.set_num_threads(1)  # as a replica: small networks wait longer for threads than they gain by them
@@ -65,6 +67,9 @@ def evaluate(
         answers = [_answers(model, models[0].classes, labelled) for model in models]
         said = _evaluated(models[0], labelled, answers[0], seed)
         said["trained_on"] = trained_on(found[0], labelled)
+        if isinstance(sets := read_manifest(found[0]).calibration.get("conformal"), dict):
+            held = covered(_truth(models[0], labelled), answers[0], float(sets["least"]))
+            said["conformal"] = {"promised": sets["coverage"], **held}
         if against:
             said["against"] = _compared(models, labelled, answers, seed)
             said["against"]["trained_on"] = trained_on(found[1], labelled)
@@ -146,6 +151,11 @@ def _lines(said: dict[str, Any]) -> list[str]:
     if said["trained_on"]:
         lines.append(
             f"It was trained on {said['trained_on']} of this very set: new objects will score lower."
+        )
+    if sets := said.get("conformal"):
+        lines.append(
+            f"sets of {sets['promised']:.0%}: {sets['coverage']:.3f} hold the class, "
+            f"{sets['mean_size']:.2f} classes on average"
         )
     lines += ["", f"{'class':10} {'count':>6}  {'precision':24} {'recall':24} {'F1':24} {'ROC area':>8}"]
     for name, row in said["classes"].items():

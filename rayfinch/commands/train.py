@@ -6,9 +6,12 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from models.registry import Registry
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train a network; writes a version folder."
@@ -25,12 +28,28 @@ File = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Same data, settings and seed: same weights.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Overrides the file's number of epochs.")]
+Runs = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        help="Where the run is kept: sqlite:///FILE or an MLflow server's URL; "
+        "without it ./rayfinch-data/registry.db.",
+    ),
+]
+Untracked = Annotated[bool, typer.Option("--untracked", help="Keep no run, only the version folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")]
 
 
 @app.command()
 def stamps(
-    data: Data, out: Out, config: File = None, seed: Seed = 1, epochs: Epochs = None, as_json: AsJson = False
+    data: Data,
+    out: Out,
+    config: File = None,
+    seed: Seed = 1,
+    epochs: Epochs = None,
+    registry: Runs = None,
+    untracked: Untracked = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the network of cutouts and packet columns: asteroid, SN, AGN, VS or bogus.
 
@@ -38,12 +57,19 @@ def stamps(
     """
     from training import stamps as network
 
-    _train(network, data, out, config, seed, epochs, as_json)
+    _train(network, data, out, config, seed, epochs, None if untracked else _registry(registry), as_json)
 
 
 @app.command()
 def lightcurve(
-    data: Data, out: Out, config: File = None, seed: Seed = 1, epochs: Epochs = None, as_json: AsJson = False
+    data: Data,
+    out: Out,
+    config: File = None,
+    seed: Seed = 1,
+    epochs: Epochs = None,
+    registry: Runs = None,
+    untracked: Untracked = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the network of light curves: supernova of type Ia, II, Ibc, IIn or SLSN-I.
 
@@ -51,13 +77,41 @@ def lightcurve(
     """
     from training import lightcurve as network
 
-    _train(network, data, out, config, seed, epochs, as_json)
+    _train(network, data, out, config, seed, epochs, None if untracked else _registry(registry), as_json)
+
+
+@app.command()
+def anomaly(
+    data: Data,
+    out: Out,
+    config: File = None,
+    seed: Seed = 1,
+    registry: Runs = None,
+    untracked: Untracked = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the forest of unusual light curves: it asks about its strangest ones, and learns.
+
+    Example: rayfinch train anomaly --data ../shared/data --out versions/anomaly/2
+    """
+    from training import anomaly as network
+
+    _train(network, data, out, config, seed, None, None if untracked else _registry(registry), as_json)
 
 
 def _train(
-    network: Any, data: Path, out: Path, config: Path | None, seed: int, epochs: int | None, as_json: bool
+    network: Any,
+    data: Path,
+    out: Path,
+    config: Path | None,
+    seed: int,
+    epochs: int | None,
+    registry: Registry | None,
+    as_json: bool,
 ) -> None:
+    from models.folders import RegistryError
     from models.manifest import FILE, ModelError, check_version
+    from training import runs
     from training.dataset import DatasetError
     from training.settings import SettingsError, settings
 
@@ -68,16 +122,26 @@ def _train(
             )
         version = check_version(out.resolve().name, out)
         chosen = settings(network.Config, config, epochs)
-        manifest = network.train(
+        trained = network.train(
             data, out, version, chosen, seed, shlex.join(["rayfinch", *sys.argv[1:]]), _say
         )
-    except (DatasetError, SettingsError, ModelError) as error:
+        if registry is not None:
+            run = runs.keep(registry, trained, out)
+            _say(f"kept as run {run} of {runs.EXPERIMENT!r} in {registry.uri}")
+    except (DatasetError, SettingsError, ModelError, RegistryError) as error:
         print(f"rayfinch: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    manifest = trained.manifest
     if as_json:
         print(json.dumps({"folder": str(out), "name": manifest.name, "version": version, **manifest.metrics}))
     else:
         print(_told(manifest, out))
+
+
+def _registry(uri: str | None) -> Registry:
+    from rayfinch.registered import opened
+
+    return opened(None, uri)[0]
 
 
 def _say(line: str) -> None:
@@ -90,7 +154,8 @@ def _told(manifest: Any, out: Path) -> str:
     held = metrics["held_out"]
     lines = [
         f"{manifest.name} {manifest.version} -> {out}",
-        f"held-out macro-F1 {held['macro_f1']:.3f} (folds: {metrics['macro_f1_of_folds']})",
+        f"held-out macro-F1 {held['macro_f1']:.3f}"
+        + (f" (folds: {folds})" if (folds := metrics.get("macro_f1_of_folds")) else ""),
         f"by {metrics['method']}",
         f"accuracy {held['accuracy']:.3f}, calibration error {held['calibration_error']:.3f}",
         "",
@@ -100,8 +165,33 @@ def _told(manifest: Any, out: Path) -> str:
         lines.append(
             f"{name:10} {row['precision']:9.3f} {row['recall']:7.3f} {row['f1']:6.3f} {row['count']:6d}"
         )
-    for count, row in metrics.get("after_detections", {}).items():
-        lines.append(
-            f"after {count} detections: macro-F1 {row['macro_f1']:.3f}, accuracy {row['accuracy']:.3f}"
-        )
+    if "baseline" in metrics:
+        lines += ["", *_beside(metrics["baseline"], metrics["conformal"])]
+    if "questions" in metrics:
+        lines += ["", *_asked(metrics)]
+    for days, row in metrics.get("at_days", {}).items():
+        when = "all points" if days == "full" else f"day {days:>3}"
+        lines.append(f"{when}: macro-F1 {row['macro_f1']:.3f}, accuracy {row['accuracy']:.3f}")
     return "\n".join(lines)
+
+
+def _beside(trees: dict[str, Any], sets: dict[str, float]) -> list[str]:
+    """The baseline and the conformal sets."""
+    gain, low, high = trees["gain"]
+    return [
+        f"{trees['method']}, on the same numbers and folds: macro-F1 {trees['macro_f1']:.3f}; "
+        f"the network gains {gain:+.3f} ({low:+.3f} to {high:+.3f})",
+        f"sets of 90 %: {sets['coverage']:.3f} hold the class, {sets['mean_size']:.2f} classes on average",
+    ]
+
+
+def _asked(metrics: dict[str, Any]) -> list[str]:
+    """What asking brought."""
+    found = metrics["anomalies_in_the_held_out_hundred"]
+    without = metrics["anomalies_in_the_held_out_hundred_without_questions"]
+    return [
+        f"of the {metrics['questions']} objects that it asked about "
+        f"{metrics['anomalies_asked_about']} were anomalies",
+        f"of the 100 strangest that it never saw {found} are; without questions {without}",
+        f"ROC area {metrics['roc_auc']:.3f}, without questions {metrics['roc_auc_without_questions']:.3f}",
+    ]

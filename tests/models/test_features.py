@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from models import sky
-from models.features import COMMON, NAMES, Scaling, packet_features
+from models.features import COMMON, LATE, NAMES, packet_features
 from models.testing import alerts
 
 
@@ -47,12 +47,10 @@ def test_every_survey_gives_the_common_ones() -> None:
     assert np.isnan(bare[:, len(COMMON) :]).all()
 
 
-def test_scaling_marks_what_is_missing_and_cuts_what_is_absurd() -> None:
-    scaling = Scaling.fit(np.arange(300, dtype=np.float32).reshape(100, 3))
-    found = scaling.apply(np.array([[np.nan, 1e30, scaling.centre[2]]], np.float32))
-    assert found.tolist() == [[0, Scaling.LIMIT, 0, 0, 1, 1]]
-    again = Scaling.read(scaling.written())
-    np.testing.assert_array_equal(again.centre, scaling.centre)
+def test_columns_of_newer_schemas_come_last() -> None:
+    assert NAMES[-len(LATE) :] == LATE
+    assert all("gaia" in name for name in LATE)
+    assert not any("gaia" in name for name in NAMES[: -len(LATE)])
 
 
 @pytest.mark.parametrize(

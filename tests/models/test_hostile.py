@@ -19,7 +19,7 @@ from models.manifest import FILE, WEIGHTS, ModelError
 
 @pytest.fixture
 def stamps(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shipped() / "stamps" / "1", tmp_path / "1"))
+    return Path(shutil.copytree(shipped() / "stamps" / "2", tmp_path / "1"))
 
 
 def _change(folder: Path, **changes: object) -> Path:
@@ -55,11 +55,12 @@ def test_an_odd_header_is_refused(stamps: Path, header: bytes) -> None:
 @pytest.mark.parametrize(
     "hyperparameters",
     [
-        {"members": 5, "width": 10**6, "hidden": 10**6, "dropout": 0.3},
-        {"members": 10**9, "width": 16, "hidden": 64, "dropout": 0.3},
-        {"members": -1, "width": 16, "hidden": 64, "dropout": 0.3},
-        {"members": 5, "width": -16, "hidden": 64, "dropout": 0.3},
-        {"members": "5", "width": 16, "hidden": 64, "dropout": 0.3},
+        {"members": 5, "width": 10**6, "neurons": 10**6},
+        {"members": 5, "bins": 10**12},
+        {"members": 10**9},
+        {"members": -1},
+        {"members": 5, "width": -16},
+        {"members": "5"},
     ],
 )
 def test_a_network_of_absurd_size_is_refused_before_it_is_made(

@@ -57,3 +57,15 @@ def test_the_report_counts_every_row() -> None:
     assert report["confusion"] == {"a": {"a": 1, "b": 0}, "b": {"a": 1, "b": 1}}
     assert report["rows"] == 3
     assert report["accuracy"] == 0.6667
+
+
+def test_being_too_sure_costs_nothing_where_a_temperature_mends_it() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 3, 500)
+    logits = draw.normal(size=(500, 3)) + np.eye(3)[truth] * 2
+    even = np.ones(500)
+    plain = evaluate.tempered_loss(truth, logits, even)
+    assert evaluate.tempered_loss(truth, logits * 4, even) == pytest.approx(plain, abs=1e-4)
+    assert evaluate.tempered_loss(truth, draw.normal(size=(500, 3)), even) > plain
+    heavy = np.where(logits.argmax(axis=1) == truth, 1.0, 5.0)
+    assert evaluate.tempered_loss(truth, logits, heavy) > plain

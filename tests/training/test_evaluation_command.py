@@ -27,12 +27,12 @@ def elsewhere(tmp_path, monkeypatch):
 def test_a_network_of_stamps_is_judged_and_drawn(shared, tmp_path):
     png = tmp_path / "stamps.png"
     code, said = evaluated(
-        shipped() / "stamps" / "1", "--data", shared / "data", "--plots", png, "--against",
-        shipped() / "stamps" / "1", "--json",
+        shipped() / "stamps" / "2", "--data", shared / "data", "--plots", png, "--against",
+        shipped() / "stamps" / "2", "--json",
     )  # fmt: skip
     found = json.loads(said)
     assert code == 0
-    assert (found["model"], found["rows"], found["unscored"]) == ("stamps@1", 1066, 0)
+    assert (found["model"], found["rows"], found["unscored"]) == ("stamps@2", 1066, 0)
     assert found["left_out"]["TDE"] == 3
     assert found["trained_on"] == "stamps/alerts.parquet"
     value, low, high = found["macro_f1"]
@@ -44,10 +44,10 @@ def test_a_network_of_stamps_is_judged_and_drawn(shared, tmp_path):
 
 
 def test_a_network_of_light_curves_is_judged_by_age(little):
-    code, said = evaluated(shipped() / "lightcurve" / "1", "--data", little)
+    code, said = evaluated(shipped() / "lightcurve" / "2", "--data", little)
     assert code == 0
     lines = said.splitlines()
-    assert lines[0].startswith("lightcurve@1 on ")
+    assert lines[0].startswith("lightcurve@2 on ")
     assert [line.split(":")[0] for line in lines if line.startswith("day")] == [
         *("day   2", "day   7", "day  14", "day  30", "day  60")
     ]
@@ -57,4 +57,4 @@ def test_a_data_set_of_other_classes_is_told(little):
     from training.dataset import DatasetError
 
     with pytest.raises(DatasetError, match="has no data set with the classes"):
-        evaluated(shipped() / "stamps" / "1", "--data", little / "lightcurves")
+        evaluated(shipped() / "stamps" / "2", "--data", little / "lightcurves")

@@ -14,11 +14,13 @@ from typer.testing import CliRunner, Result
 
 from models.contract import open_model
 from models.manifest import WEIGHTS, read_manifest
+from models.registry import Registry
 from models.testing import alerts, check
 from rayfinch.commands.train import app
-from training import lightcurve, stamps
+from training import anomaly, lightcurve, stamps
 from training.dataset import light_curves
 from training.lightcurve import Config, Samples, augmented, truncated
+from training.runs import EXPERIMENT, NUMBERS, PICTURE
 from training.settings import SettingsError, settings
 
 NETWORKS = ("stamps", "lightcurve")
@@ -26,6 +28,8 @@ NETWORKS = ("stamps", "lightcurve")
 
 def train(network: str, data: Path, out: Path, *options: str) -> Result:
     arguments = [network, "--data", str(data), "--out", str(out), "--epochs", "1", *options]
+    if "--registry" not in options:
+        arguments.append("--untracked")
     return CliRunner().invoke(app, arguments)
 
 
@@ -55,6 +59,26 @@ def test_the_same_seed_gives_the_same_weights(network: str, little: Path, tmp_pa
     assert weights[0] != weights[2]
 
 
+def test_a_run_is_kept_with_settings_curves_pictures_and_the_version(little: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'registry.db'}"
+    result = train("lightcurve", little, tmp_path / "4", "--registry", uri)
+    assert result.exit_code == 0, result.output
+    assert "kept as run" in result.output
+    with Registry(uri).client() as client:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        [run] = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        assert run.data.params["epochs"] == "1"
+        assert run.data.params["seed"] == "1"
+        assert any(name.startswith("sha256 ") for name in run.data.params)
+        assert len(client.get_metric_history(run.info.run_id, "validation of member 1")) == 1
+        assert "macro_f1" in run.data.metrics
+        names = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert names == {PICTURE, NUMBERS, "version"}
+        version = {file.path for file in client.list_artifacts(run.info.run_id, "version")}
+        assert {"version/model.json", f"version/{WEIGHTS}"} <= version
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_people_read_a_table_of_classes(network: str, little: Path, tmp_path: Path) -> None:
     output = train(network, little, tmp_path / "1").output
@@ -78,12 +102,14 @@ def test_wrong_input_is_one_sentence_and_exit_2(little: Path, tmp_path: Path) ->
     assert "unknown settings epoch" in result.output
 
 
-@pytest.mark.parametrize(("network", "kind"), [("stamps", stamps.Config), ("lightcurve", lightcurve.Config)])
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [("stamps", stamps.Config), ("lightcurve", lightcurve.Config), ("anomaly", anomaly.Config)],
+)
 def test_the_documented_settings_are_the_defaults(network: str, kind: type) -> None:
     path = Path(__file__).parents[2] / "configs" / f"train-{network}.yaml"
     assert yaml.safe_load(path.read_text()) == asdict(kind())
     assert settings(kind, path) == kind()
-    assert settings(kind, path, epochs=2) == kind(epochs=2)
 
 
 @pytest.mark.parametrize("text", ["epochs: many", "epochs: -1", "epochs: 1.5", "- 1", "{", "folds: true"])
