@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from models.folders import RegistryError, read_aliases
+from models.manifest import read_manifest
 from models.testing import PROMISES, alerts
 from rayfinch.commands.models import app
 from rayfinch.config import shipped
@@ -44,10 +45,11 @@ def test_from_a_folder_to_champion_and_back(run, versions, tmp_path):
     code, said = run("challenge", f"{name}@latest")
     assert said.endswith(f"{name} challenger - -> 2 (challenge)\n")
 
+    score = str(read_manifest(versions.root / "1").metrics["held_out"]["macro_f1"])
     mine = [line for line in run("list")[1].splitlines() if line.startswith(name)]
     assert [line.split()[:4] for line in mine] == [
-        [f"{name}@1", "champion", "macro_f1", "0.5353"],
-        [f"{name}@2", "challenger", "macro_f1", "0.5353"],
+        [f"{name}@1", "champion", "macro_f1", score],
+        [f"{name}@2", "challenger", "macro_f1", score],
     ]
 
     code, said = run("promote", f"{name}@2")
