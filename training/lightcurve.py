@@ -43,7 +43,7 @@ class Config:
     thin: float = 0.2
     bins: int = 8
     neurons: int = 128
-    hidden: int = 64
+    hidden: int = 32
     dropout: float = 0.4
 
     @property
