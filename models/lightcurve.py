@@ -14,6 +14,7 @@ from torch import nn
 from models import accelerator
 from models import points as light_curves
 from models.contract import scores
+from models.curves_together import CurvesTogether
 from models.encoding import Encoding
 from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
@@ -128,13 +129,13 @@ class LightCurve:
         return self._variant
 
     def measured(self, rows: Sequence[int] = ROWS) -> list[Measured]:
-        """What the network costs on this machine, in passes of so many rows."""
+        """What each form of the network costs on this machine, in passes of so many rows."""
         return measured(self._variants(rows), self._example)
 
     def _variants(self, rows: Sequence[int]) -> list[Variant]:
-        calls: dict[str, Call] = {"fp32": self._ensemble}
+        calls: dict[str, Call] = {"fp32": self._ensemble, "together": CurvesTogether(self._ensemble)}
         if self._device.type == "cuda":
-            calls["fp32, recorded"] = accelerator.Recorded(self._ensemble)
+            calls |= {f"{name}, recorded": accelerator.Recorded(call) for name, call in calls.items()}
         return [Variant(name, n, call) for name, call in calls.items() for n in rows]
 
     def _example(self, rows: int) -> tuple[torch.Tensor, ...]:
