@@ -88,9 +88,8 @@ def _perceptron(values: torch.Tensor, layers: Sequence[Layer]) -> torch.Tensor:
 
 def _numbers(layer: nn.Module, part: str = "") -> Layer:
     """Its weight and bias."""
-    return cast(torch.Tensor, getattr(layer, f"weight{part}")), cast(
-        torch.Tensor, getattr(layer, f"bias{part}")
-    )
+    weight, bias = getattr(layer, f"weight{part}"), getattr(layer, f"bias{part}")
+    return cast(torch.Tensor, weight), cast(torch.Tensor, bias)
 
 
 def _joined(pairs: Sequence[Layer]) -> Layer:
