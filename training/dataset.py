@@ -93,8 +93,11 @@ class Labelled:
         return len(self.labels)
 
 
-def stamps(data: Path) -> Labelled:
-    """ZTF alerts with cutouts: `data`/stamps/alerts.parquet and stamps.npz. Raises DatasetError."""
+def stamps(data: Path, classes: Mapping[str, str] = STAMP_CLASSES) -> Labelled:
+    """ZTF alerts with cutouts: `data`/stamps/alerts.parquet and stamps.npz. Raises DatasetError.
+
+    `classes` names the class of each label; other labels are left out.
+    """
     alerts_path, stamps_path = _files(data, STAMPS)
     alerts = pl.read_parquet(alerts_path)
     with np.load(stamps_path, allow_pickle=False) as z:
@@ -104,7 +107,7 @@ def stamps(data: Path) -> Labelled:
         shapes = z["shape"].astype(np.int32)
     label = alerts["label"].to_numpy()
     reason = np.where(_altered(alerts), ALTERED, label)
-    known = pl.Series(np.isin(reason, list(STAMP_CLASSES)))
+    known = pl.Series(np.isin(reason, list(classes)))
     left_out = Counter(reason[~known.to_numpy()].tolist())
     kept = np.flatnonzero(known.to_numpy())
     alerts = alerts.filter(known)
@@ -140,7 +143,7 @@ def stamps(data: Path) -> Labelled:
         "cutout_shape", pa.FixedSizeListArray.from_arrays(shapes[kept].reshape(-1), 2)
     )
     assert table.schema.field("cutout_shape").type == CUTOUT_SHAPE
-    labels = np.array([STAMP_CLASSES[label] for label in alerts["label"]])
+    labels = np.array([classes[label] for label in alerts["label"]])
     return Labelled(table, labels, alerts["objectId"].to_numpy(), dict(left_out), _digest(data, STAMPS))
 
 

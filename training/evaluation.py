@@ -66,6 +66,24 @@ def covered(truth: np.ndarray, probabilities: np.ndarray, least: float) -> dict[
     return conformal.covered(truth[scored], conformal.sets(probabilities[scored], least))
 
 
+def seen_as(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Of each label (rows,) that is no class, the most frequent first: what it is called, how often."""
+    names, counts = np.unique(labels, return_counts=True)
+    called = [*classes, "unscored"]
+    scored = np.isfinite(probabilities).all(axis=1)
+    found = np.where(scored, np.nan_to_num(probabilities).argmax(axis=1), len(classes))
+    return {
+        str(name): {
+            called[i]: int(n)
+            for i, n in enumerate(np.bincount(found[labels == name], minlength=len(called)))
+            if n
+        }
+        for name in names[np.argsort(-counts, kind="stable")]
+    }
+
+
 def sliced(
     truth: np.ndarray,
     groups: np.ndarray,

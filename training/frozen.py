@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from training import dataset
 from training.dataset import DatasetError, Labelled
 
 LABEL = "label"
+Reader = Callable[[Path, Mapping[str, str]], Labelled]
 
 
 def read(path: Path, classes: Sequence[str], label: str = LABEL, complete: bool = True) -> Labelled:
@@ -22,7 +23,8 @@ def read(path: Path, classes: Sequence[str], label: str = LABEL, complete: bool 
     or a Parquet or Arrow file of the alert table's columns and one of labels. Raises DatasetError.
     """
     if path.is_dir():
-        found = _folder(path, classes)
+        reader, data, known = _folder(path, classes)
+        found = reader(data, known)
     elif path.is_file():
         found = _file(path, label)
     else:
@@ -45,17 +47,30 @@ def digest(found: Labelled) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _folder(path: Path, classes: Sequence[str]) -> Labelled:
-    kinds = (
+def others(path: Path, classes: Sequence[str], found: Labelled) -> Labelled | None:
+    """What `read` left out of a folder because it is of no class, under its labels there; None for a file.
+
+    Not what was left out for another reason: alerts that were tampered with, objects of two types.
+    """
+    names = [name for name in found.left_out if name != dataset.ALTERED and "/" not in name]
+    if not path.is_dir() or not names:
+        return None
+    reader, data, _ = _folder(path, classes)
+    return reader(data, {name: name for name in names})
+
+
+def _folder(path: Path, classes: Sequence[str]) -> tuple[Reader, Path, Mapping[str, str]]:
+    """How to read the data set that has the classes, where it is, and the class of each of its labels."""
+    kinds: tuple[tuple[str, Mapping[str, str], Reader], ...] = (
         ("stamps", dataset.STAMP_CLASSES, dataset.stamps),
         ("lightcurves", dataset.LIGHT_CURVE_CLASSES, dataset.light_curves),
-        ("lightcurves", dataset.ANOMALY_CLASSES, dataset.unusual),
+        ("lightcurves", dataset.ANOMALY_CLASSES, dataset.light_curves),
     )
     within = path.resolve().name in {name for name, *_ in kinds} and not (path / path.name).is_dir()
     data = path.parent if within else path
-    for name, known, read_folder in kinds:
+    for name, known, reader in kinds:
         if set(known.values()) & set(classes) and (data / name).is_dir() and path in (data, data / name):
-            return read_folder(data)
+            return reader, data, known
     raise DatasetError(
         f"{path} has no data set with the classes {', '.join(classes)}: give a folder with stamps/ or "
         "lightcurves/, or a Parquet file of alerts with a column of labels"

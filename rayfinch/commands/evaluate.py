@@ -56,7 +56,7 @@ def evaluate(
     from rayfinch.registered import folders, opened
     from training import frozen
     from training.charts import draw
-    from training.evaluation import covered
+    from training.evaluation import covered, seen_as
     from training.promotion import trained_on
 
     torch.set_num_threads(1)  # as a replica: small networks wait longer for threads than they gain by them
@@ -70,6 +70,10 @@ def evaluate(
         if isinstance(sets := read_manifest(found[0]).calibration.get("conformal"), dict):
             held = covered(_truth(models[0], labelled), answers[0], float(sets["least"]))
             said["conformal"] = {"promised": sets["coverage"], **held}
+        if (rest := frozen.others(data, models[0].classes, labelled)) is not None and len(rest):
+            said["seen_as"] = seen_as(
+                rest.labels, _answers(models[0], models[0].classes, rest), models[0].classes
+            )
         if against:
             said["against"] = _compared(models, labelled, answers, seed)
             said["against"]["trained_on"] = trained_on(found[1], labelled)
@@ -168,6 +172,12 @@ def _lines(said: dict[str, Any]) -> list[str]:
         for name, row in parts.items():
             numbers = f"{told(row['accuracy']):24} {told(row['macro_f1']):24}"
             lines.append(f"{name:24} {row['rows']:6d} {row['objects']:7d}  {numbers}")
+    if seen := said.get("seen_as"):
+        lines += ["", f"{'of no class, seen as':24} " + " ".join(f"{name:>9}" for name in said["classes"])]
+        lines += [
+            f"{name:24} " + " ".join(f"{row.get(c, 0):9d}" for c in said["classes"])
+            for name, row in seen.items()
+        ]
     if other := said.get("against"):
         lines += [
             "",

@@ -9,7 +9,7 @@ import pytest
 from models import columns
 from models.testing import alerts
 from training.epochs import at_age, has_history
-from training.evaluation import area, evaluation, roc, sliced
+from training.evaluation import area, evaluation, roc, seen_as, sliced
 from training.slices import slices
 
 CLASSES = ("Ia", "II")
@@ -32,6 +32,13 @@ def test_the_numbers_are_those_worked_out_by_hand():
     assert result["brier"] == pytest.approx((3 * 2 * 0.1**2 + 2 * 0.9**2) / 4)
     assert result["confusion"]["Ia"] == {"Ia": 2, "II": 1, "unscored": 0}
     assert result["reliability"] == [{"rows": 4, "chance": 0.9, "right": 0.75}]
+
+
+def test_what_is_of_no_class_is_seen_as_something():
+    labels = np.array(["IIb", "IIb", "IIb", "Iax"])
+    found = said(np.array([0, 1, 1, 0]))
+    found[3] = np.nan
+    assert seen_as(labels, found, CLASSES) == {"IIb": {"Ia": 1, "II": 2}, "Iax": {"unscored": 1}}
 
 
 def test_nine_intervals_of_ten_and_more_hold_the_true_accuracy():

@@ -33,6 +33,8 @@ def test_a_network_of_stamps_is_judged_and_drawn(shared, tmp_path):
     found = json.loads(said)
     assert code == 0
     assert (found["model"], found["rows"], found["unscored"]) == ("stamps@2", 1066, 0)
+    assert {name: sum(row.values()) for name, row in found["seen_as"].items()} == {"other": 9, "TDE": 3}
+    assert 0.9 < found["conformal"]["coverage"] <= 1, "it has seen them all"
     assert found["left_out"]["TDE"] == 3
     assert found["trained_on"] == "stamps/alerts.parquet"
     value, low, high = found["macro_f1"]
