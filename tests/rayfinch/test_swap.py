@@ -11,13 +11,13 @@ import pytest
 from models.contract import ModelError, open_model
 from models.folders import read_aliases
 from models.testing import alerts
-from rayfinch.bench.swap import CHANGES, MODEL, SLOW_S, latencies, versions
+from rayfinch.bench.swap import CHANGES, MODEL, NEXT, SHIPPED, SLOW_S, latencies, versions
 
 
 def test_of_the_versions_one_is_broken_one_raises_and_one_is_slow(tmp_path: Path) -> None:
     folder = versions(tmp_path)
-    assert read_aliases(folder / MODEL) == {"champion": "1"}
-    assert open_model(folder / MODEL / "2").version == "2"
+    assert read_aliases(folder / MODEL) == {"champion": SHIPPED}
+    assert open_model(folder / MODEL / NEXT).version == NEXT
     with pytest.raises(ModelError, match=r"declares .* bytes and has"):
         open_model(folder / MODEL / "broken")
     raising, table = open_model(folder / MODEL / "raising"), alerts(3)
