@@ -25,7 +25,6 @@ from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
-MOST_POINTS = 256
 # Rows a pass may have: more to multiply at once, and more padding behind the shorter ones. How much, real ZTF
 # packets tell: quantiles of their numbers of points, in whose order a block of so many is scored.
 ROWS = (32, 64, 128)
@@ -152,7 +151,7 @@ class LightCurve:
     @torch.inference_mode()
     def score(self, table: pa.Table) -> pa.Table:
         """Null for an alert without one usable point, its own detection included."""
-        curves = light_curves.points(table, MOST_POINTS)
+        curves = light_curves.points(table, light_curves.MOST_POINTS)
         lengths = curves.lengths
         # Rows of like length go together, so that little of a block is padding.
         order = np.argsort(lengths, kind="stable")

@@ -13,6 +13,8 @@ from models.manifest import ModelError
 
 INPUTS = ("history", "mjd", "band", "flux", "flux_err")
 DETECTION, FORCED, LIMIT = range(3)
+# Of longer light curves a network reads the last ones.
+MOST_POINTS = 256
 
 
 @dataclass(frozen=True)

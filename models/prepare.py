@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from models import columns
-from models.points import points
+from models.points import MOST_POINTS, points
 from models.shapes import NAMES, shapes
 
 _PAD = 1e-9
 MISSING = -99.0
-MOST_POINTS = 256
 _NOT_NUMBERS = ("cutouts", "cutout_shape", "history", "band")
 
 

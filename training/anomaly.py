@@ -43,10 +43,9 @@ class Config:
 
 @dataclass(frozen=True)
 class Asked:
-    """A forest, and the objects it asked about, in that order; `worth` (questions,): they were anomalies."""
+    """A forest; `worth` (questions,): whether each object that it asked about was an anomaly."""
 
     forest: Any
-    objects: np.ndarray
     worth: np.ndarray
 
     def strangeness(self, shape: np.ndarray) -> np.ndarray:
@@ -59,7 +58,7 @@ def train(
 ) -> Trained:
     """Train on `data`/lightcurves, whose types answer the questions; write the version to `out`."""
     revision = fitting.code_revision()
-    found = dataset.unusual(data)
+    found = dataset.light_curves(data, dataset.ANOMALY_CLASSES)
     truth = np.array([CLASSES.index(label) for label in found.labels])
     odd = truth == 0
     raw = prepare.shape(found.table, points.INPUTS)
@@ -87,12 +86,7 @@ def train(
         normalisation={"shape": list(NAMES)},
         calibration={"slope": slope, "offset": offset, "fitted_on": "held-out objects of all folds"},
         training=fitting.summary(vars(config), command, seed),
-        data={
-            "files": found.files,
-            "rows": len(found),
-            "objects": len(set(found.groups)),
-            "left_out": found.left_out,
-        },
+        data=found.summary(),
         metrics={
             "method": f"{config.folds}-fold cross-validation by object, each by the forest that never saw it",
             "validated_on": ["ztf"],
@@ -156,7 +150,7 @@ def _asking(shape: np.ndarray, odd: np.ndarray, config: Config, seed: int, progr
         answers = np.where(odd[known], Label.ANOMALY, Label.REGULAR)
         forest.fit_known(shape, shape[known], answers)
         progress(f"{len(known)} of {config.questions} asked: {int(odd[known].sum())} anomalies")
-    return Asked(forest, np.array(known), odd[known])
+    return Asked(forest, odd[known])
 
 
 def _portions(whole: int, part: int) -> Iterator[int]:

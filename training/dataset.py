@@ -92,6 +92,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def summary(self) -> dict[str, object]:
+        """The `data` entry of model.json."""
+        objects = len(set(self.groups))
+        return {"files": self.files, "rows": len(self), "objects": objects, "left_out": self.left_out}
+
 
 def stamps(data: Path, classes: Mapping[str, str] = STAMP_CLASSES) -> Labelled:
     """ZTF alerts with cutouts: `data`/stamps/alerts.parquet and stamps.npz. Raises DatasetError.
@@ -145,11 +150,6 @@ def stamps(data: Path, classes: Mapping[str, str] = STAMP_CLASSES) -> Labelled:
     assert table.schema.field("cutout_shape").type == CUTOUT_SHAPE
     labels = np.array([classes[label] for label in alerts["label"]])
     return Labelled(table, labels, alerts["objectId"].to_numpy(), dict(left_out), _digest(data, STAMPS))
-
-
-def unusual(data: Path) -> Labelled:
-    """`light_curves`, of more types, as "anomaly" or "ordinary"."""
-    return light_curves(data, ANOMALY_CLASSES)
 
 
 def light_curves(data: Path, classes: Mapping[str, str] = LIGHT_CURVE_CLASSES) -> Labelled:

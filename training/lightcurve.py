@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from models.encoding import Encoding
-from models.lightcurve import ARCHITECTURE, CLASSES, MOST_POINTS, Ensemble, LightCurve, Member
+from models.lightcurve import ARCHITECTURE, CLASSES, Ensemble, LightCurve, Member
 from models.manifest import Manifest
-from models.points import DETECTION, FORCED, LIMIT, Points, points
+from models.points import DETECTION, FORCED, LIMIT, MOST_POINTS, Points, points
 from models.sequences import padded, sequences
 from models.shapes import NAMES, shapes
 from training import baseline, conformal, dataset, evaluate, fitting
@@ -122,12 +122,7 @@ def train(
             },
         },
         training=fitting.summary(vars(config), command, seed),
-        data={
-            "files": found.files,
-            "rows": len(found),
-            "objects": len(set(found.groups)),
-            "left_out": found.left_out,
-        },
+        data=found.summary(),
         metrics={
             **_metrics(samples.labels, held_out, fold, config.folds),
             "conformal": conformal.held_out(samples.labels, calibrated, fold),

@@ -128,12 +128,7 @@ def train(
             },
         },
         training=fitting.summary(vars(config), command, seed),
-        data={
-            "files": found.files,
-            "rows": len(found),
-            "objects": len(set(found.groups)),
-            "left_out": found.left_out,
-        },
+        data=found.summary(),
         metrics={
             **_metrics(samples.labels, held_out, blind, fold, config.folds),
             "conformal": conformal.held_out(samples.labels, calibrated, fold),
