@@ -20,6 +20,7 @@ from models.encoding import Encoding
 from models.features import INPUTS, LATE, NAMES, packet_features
 from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
+from models.perceptron import perceptron
 from models.together import Together
 from models.variants import Measured, Variant, fastest, formats, measured
 from models.weights import network
@@ -57,8 +58,8 @@ class Member(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(looked, len(CLASSES)),
         )
-        self.real = _perceptron(early, neurons, 1, dropout)
-        self.kind = _perceptron(early + late, neurons, len(CLASSES) - 1, dropout)
+        self.real = perceptron(early, neurons, 1, dropout)
+        self.kind = perceptron(early + late, neurons, len(CLASSES) - 1, dropout)
 
     def forward(self, seen: torch.Tensor, early: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
         """ln p (3, rows, 5): of the views, of the columns, of both.
@@ -68,19 +69,6 @@ class Member(nn.Module):
         looked = self.see(self.look(seen))
         read = torch.cat([self.kind(torch.cat([early, late], dim=1)), self.real(early)], dim=1)
         return verdict(torch.stack([looked, read, looked + read]))
-
-
-def _perceptron(inputs: int, neurons: int, outputs: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Dropout(dropout / 3),
-        nn.Linear(inputs, neurons),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(neurons, neurons),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(neurons, outputs),
-    )
 
 
 def verdict(found: torch.Tensor) -> torch.Tensor:

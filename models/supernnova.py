@@ -22,7 +22,6 @@ from models import points as light_curves
 from models.contract import scores
 from models.manifest import Manifest, ModelError, read_manifest
 from models.points import DETECTION, Points
-from models.sequences import padded
 from models.weights import network
 
 ARCHITECTURE = "models.supernnova:SuperNNova"
@@ -85,7 +84,7 @@ class SuperNNova:
         order = order[known[order]]
         for first in range(0, len(order), CHUNK):
             rows = order[first : first + CHUNK]
-            block = (t.to(self._device) for t in padded(flat, offsets, rows))
+            block = (t.to(self._device) for t in _padded(flat, offsets, rows))
             found[rows] = self._network(*block).cpu().numpy()
         return scores(self.classes, found, known)
 
@@ -162,3 +161,13 @@ def _checked(said: Manifest, folder: Path) -> tuple[list[str], dict[str, int]]:
         if not isinstance(norm, dict) or not {"min", "mean", "std"} <= set(norm):
             raise ModelError(f"{folder}: normalisation.{name} must have min, mean and std")
     return features, given
+
+
+def _padded(flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sequences (rows, longest, features) with zeros behind each, lengths (rows,)) of the chosen rows."""
+    lengths = np.diff(offsets)[rows]
+    place = np.arange(lengths.max())
+    there = place < lengths[:, None]
+    block = np.zeros((*there.shape, flat.shape[1]), np.float32)
+    block[there] = flat[(offsets[rows][:, None] + place)[there]]
+    return torch.from_numpy(block), torch.from_numpy(lengths)

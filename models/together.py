@@ -6,16 +6,16 @@ the perceptrons are batched products.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
+from models.perceptron import Perceptrons, joined
+
 if TYPE_CHECKING:
     from models.stamps import Ensemble, Member
-
-Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Together:
@@ -42,10 +42,12 @@ class Together:
             )
             for layers in looks
         ]
-        self._see = _stacked(members, lambda m: m.see[2], dtype, self._by_place)
-        self._seen = _stacked(members, lambda m: m.see[5], torch.float32)
-        self._real = _perceptron(members, lambda member: member.real, dtype)
-        self._kind = _perceptron(members, lambda member: member.kind, dtype)
+        see = [[cast(nn.Linear, member.see[i]) for member in members] for i in (2, 5)]
+        weights, bias = joined(see[0], dtype)
+        self._see = self._by_place(weights), bias
+        self._seen = joined(see[1], torch.float32)
+        self._real = Perceptrons([member.real for member in members], dtype)
+        self._kind = Perceptrons([member.kind for member in members], dtype)
         self._encoded = ensemble.encoded
 
     def __call__(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -59,45 +61,13 @@ class Together:
         looked = by_member.permute(2, 0, 1, 3).reshape(self._members, rows, -1)
         looked = torch.baddbmm(self._see[1], looked, self._see[0]).relu_()
         early, late = self._encoded(numbers)
-        kinds = self._perceptron(torch.cat([early, late], dim=1), self._kind)
-        read = torch.cat([kinds, self._perceptron(early, self._real)], dim=2)
+        kinds = self._kind(torch.cat([early, late], dim=1))
+        read = torch.cat([kinds, self._real(early)], dim=2)
         found = self._verdict(read + torch.baddbmm(self._seen[1], looked.float(), self._seen[0]))
         return torch.softmax(found / self._temperature, dim=2).mean(dim=0)
 
-    def _perceptron(self, read: torch.Tensor, layers: Layers) -> torch.Tensor:
-        """float32 (members, rows, outputs)."""
-        states = read.to(self._dtype).expand(self._members, -1, -1)
-        for weight, bias in layers[:-1]:
-            states = torch.baddbmm(bias, states, weight).relu_()
-        weight, bias = layers[-1]
-        return torch.baddbmm(bias, states.float(), weight)
-
-    def _by_place(self, weight: torch.Tensor) -> torch.Tensor:
-        """Weights over (channel, place) as over (place, channel): the order in memory here."""
-        return weight.reshape(len(weight), self._channels, -1).transpose(1, 2).reshape(len(weight), -1)
-
-
-def _perceptron(
-    members: Sequence[Member], of: Callable[[Member], nn.Sequential], dtype: torch.dtype
-) -> Layers:
-    """Its three layers, `_stacked`; the last one in fp32."""
-    layers = []
-    for place in (1, 4, 7):
-
-        def layer(member: Member, place: int = place) -> nn.Module:
-            return of(member)[place]
-
-        layers.append(_stacked(members, layer, torch.float32 if place == 7 else dtype))
-    return layers
-
-
-def _stacked(
-    members: Sequence[Member],
-    layer: Callable[[Member], nn.Module],
-    dtype: torch.dtype,
-    turned: Callable[[torch.Tensor], torch.Tensor] = lambda weight: weight,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(weights (members, inputs, outputs), biases (members, 1, outputs)) of one layer of each member."""
-    layers = [cast(nn.Linear, layer(member)) for member in members]
-    weights = torch.stack([turned(one.weight).T for one in layers])
-    return weights.to(dtype).contiguous(), torch.stack([one.bias for one in layers])[:, None].to(dtype)
+    def _by_place(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weights (members, inputs, outputs) over (channel, place) as over (place, channel): as in memory."""
+        members, inputs, outputs = weights.shape
+        by_channel = weights.view(members, self._channels, -1, outputs)
+        return by_channel.transpose(1, 2).reshape(members, inputs, outputs).contiguous()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayfinch import reconciler
-from rayfinch.config import Rule, Settings
+from rayfinch.config import RaySettings, Rule, Settings
 from rayfinch.problems import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def schema_source(settings: Settings) -> SchemaSource | None:
     return Folder(Path(source.schemas)) if source.schemas else None
 
 
-def start_ray(settings: Settings) -> None:
-    """Join the cluster of RAY_ADDRESS or `ray.address`, or start one that ends with this process.
+def start_ray(settings: RaySettings) -> None:
+    """Join the cluster of RAY_ADDRESS or `address`, or start one that ends with this process.
 
     This process ends with Ray, too (see rayfinch.lifeline).
     """
@@ -94,12 +94,12 @@ def start_ray(settings: Settings) -> None:
 
     from rayfinch.lifeline import end_with_ray
 
-    address = os.environ.get("RAY_ADDRESS") or settings.ray.address
+    address = os.environ.get("RAY_ADDRESS") or settings.address
     # Lance warns of forks; what Ray forks becomes another program at once.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
-        options |= {"num_cpus": settings.ray.num_cpus, "include_dashboard": False}
+        options |= {"num_cpus": settings.num_cpus, "include_dashboard": False}
         # Ray ends workers beyond one a CPU when they idle for a second; a new one costs three.
         os.environ.setdefault("RAY_num_workers_soft_limit", str((os.cpu_count() or 1) + 4))
         os.environ.update(WORKER_ENV | os.environ)  # inherited: no worker needs to be set up for it
@@ -174,7 +174,7 @@ def start(settings: Settings, on_batch: Callable[[Plan, dict[str, Any]], None]) 
     """Start Ray and the models' replicas, and make the loop. Raises ModelError, ConfigError."""
     refuse_passing_places(settings, Path.cwd())
     reconciler.start(settings)
-    start_ray(settings)
+    start_ray(settings.ray)
     import ray
 
     from broker.stream.warm import warm

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from models.weights import write_weights
 
 # One: the networks are small, and sums over threads would make the weights depend on how many there are.
 THREADS = 1
+N = TypeVar("N", bound=nn.Module)
 Progress = Callable[[str], None]
 Curve = list[tuple[float, float]]
 # What a network reads, the classes, and how heavy each row is.
@@ -74,14 +75,14 @@ def class_weights(labels: np.ndarray, classes: int, power: float) -> np.ndarray:
 
 
 def fit(
-    network: nn.Module,
+    network: N,
     schedule: Schedule,
     batches: Callable[[int], Iterator[Batch]],
     steps: int,
     validate: Callable[[nn.Module], float],
     smoothing: float,
     progress: Progress,
-) -> tuple[nn.Module, Curve]:
+) -> tuple[N, Curve]:
     """Train with AdamW and a one-cycle rate; return the averaged weights of its end.
 
     And the mean loss and the validation loss of each epoch. Where `patience` epochs brought no better

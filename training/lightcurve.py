@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from models.encoding import Encoding
-from models.lightcurve import ARCHITECTURE, CLASSES, Ensemble, LightCurve, Member
+from models.lightcurve import ARCHITECTURE, CLASSES, Ensemble, LightCurve
 from models.manifest import Manifest
+from models.perceptron import perceptron
 from models.points import DETECTION, FORCED, LIMIT, MOST_POINTS, Points, points
-from models.sequences import padded, sequences
 from models.shapes import NAMES, shapes
 from training import baseline, conformal, dataset, evaluate, fitting
-from training.epochs import DAYS
+from training.epochs import DAYS, at_age
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
+from training.trees import grow
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Config:
 
     folds: int = 5
     epochs: int = 30
-    batch: int = 64
+    batch: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 2e-2
     patience: int = 10
     validation: int = 20
-    class_power: float = 0.6
+    class_power: float = 0.5
     smoothing: float = 0.05
     truncate: float = 0.5
     month: float = 0.05
@@ -43,8 +44,12 @@ class Config:
     thin: float = 0.2
     bins: int = 8
     neurons: int = 128
-    hidden: int = 32
     dropout: float = 0.4
+    trees: int = 250
+    depth: int = 5
+    trees_rate: float = 0.12
+    copies: int = 8
+    young: float = 0.35
 
     @property
     def schedule(self) -> Schedule:
@@ -77,41 +82,43 @@ def train(
     found = dataset.light_curves(data)
     samples = Samples.of(found)
     fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
-    network = Ensemble(config.folds, config.bins, config.neurons, config.hidden, config.dropout)
-    network.encoding.fit(shapes(samples.curves))
-    ages = {f"{days:g}": truncated(samples.curves, _aged(samples.curves, days)) for days in DAYS}
-    lengths: dict[str, Points] = {**ages, "full": samples.curves}
+    form: dict[str, Any] = {
+        "bins": config.bins,
+        "neurons": config.neurons,
+        "dropout": config.dropout,
+        "trees": config.trees,
+        "depth": config.depth,
+    }
+    network = Ensemble(config.folds, **form)
+    seen = {f"{days:g}": shapes(points(at_age(found.table, days), MOST_POINTS)) for days in DAYS}
+    seen["full"] = shapes(samples.curves)
+    network.encoding.fit(seen["full"])
+    share = np.bincount(samples.labels, minlength=len(CLASSES)) / len(samples.labels)
+    network.rarity.copy_(torch.from_numpy(-config.young * np.log(np.maximum(share, 1e-3))))
     curves: list[Curve] = []
-    held_out = {name: np.empty((len(samples.labels), len(CLASSES)), np.float32) for name in lengths}
+    held_out = {name: np.empty((len(samples.labels), len(CLASSES)), np.float32) for name in seen}
     for k in range(config.folds):
         learn = samples.take(np.flatnonzero(fold != k))
         told = fitting.within(f"fold {k + 1}/{config.folds}", progress)
+        _grow(network, k, learn, config, seed + k, told)
         member, curve = _member(learn, network.encoding, config, seed + k, told)
         curves.append(curve)
         network.members[k].load_state_dict(member.state_dict())
-        test = np.flatnonzero(fold == k)
-        for name, cut in lengths.items():
-            held_out[name][test] = logits(member, network.encoding, cut.take(test))
+        test = fold == k
+        for name, values in seen.items():
+            held_out[name][test] = _together(network, k, values[test])
     everything = np.concatenate(list(held_out.values()))
-    network.temperature.fill_(evaluate.temperature(np.tile(samples.labels, len(lengths)), everything))
+    network.temperature.fill_(evaluate.temperature(np.tile(samples.labels, len(seen)), everything))
     calibrated = evaluate.softmax(held_out["full"], float(network.temperature))
     progress("gradient boosting on the same shapes and folds")
-    trees = baseline.boosted(
-        shapes(samples.curves), samples.labels, fold, len(CLASSES), config.class_power, seed
-    )
+    trees = baseline.boosted(seen["full"], samples.labels, fold, len(CLASSES), config.class_power, seed)
     manifest = Manifest(
         name="lightcurve",
         version=version,
         architecture=ARCHITECTURE,
         classes=CLASSES,
         inputs=LightCurve.inputs,
-        hyperparameters={
-            "members": config.folds,
-            "bins": config.bins,
-            "neurons": config.neurons,
-            "hidden": config.hidden,
-            "dropout": config.dropout,
-        },
+        hyperparameters={"members": config.folds, **form},
         normalisation={"most_points": MOST_POINTS, "shape": list(NAMES)},
         calibration={
             "temperature": round(float(network.temperature), 6),
@@ -166,37 +173,43 @@ def _metrics(
     }
 
 
+def _grow(network: Ensemble, k: int, learn: Samples, config: Config, seed: int, progress: Progress) -> None:
+    """Grow the trees of member `k` from light curves as they are and `copies` of them, cut and noisy."""
+    progress(f"{config.trees} trees")
+    draw = np.random.default_rng(seed)
+    views = [learn.curves, *(augmented(learn.curves, config, draw) for _ in range(config.copies))]
+    weights = fitting.class_weights(learn.labels, len(CLASSES), config.class_power)
+    labels = np.tile(learn.labels, len(views))
+    values = np.concatenate([shapes(curves) for curves in views])
+    grow(network.trees, k, values, labels, weights[labels], config.trees_rate, seed)
+
+
 def _member(
     samples: Samples, encoding: Encoding, config: Config, seed: int, progress: Progress
 ) -> tuple[nn.Module, Curve]:
-    """Train one member; one part in `validation` of its objects only decides when to stop."""
+    """Train one perceptron; one part in `validation` of its objects only decides when to stop."""
     torch.manual_seed(seed)
     part = evaluate.folds(samples.groups, samples.labels, config.validation, seed)
     learn, check = samples.take(np.flatnonzero(part != 0)), samples.take(np.flatnonzero(part == 0))
     weights = fitting.class_weights(learn.labels, len(CLASSES), config.class_power)
     shorter = truncated(check.curves, _until(check.curves, 6))
+    whole = [shapes(curves) for curves in (check.curves, shorter)]
     heavy = weights[check.labels]
 
     def validate(network: nn.Module) -> float:
-        found = [logits(network, encoding, curves) for curves in (check.curves, shorter)]
+        found = [_logits(network, encoding, values) for values in whole]
         return float(np.mean([evaluate.tempered_loss(check.labels, each, heavy) for each in found]))
 
     draw = np.random.default_rng(seed)
 
     def batches(epoch: int) -> Iterator[Batch]:
-        curves = augmented(learn.curves, config, draw)
-        flat, shape = sequences(curves), torch.from_numpy(shapes(curves))
-        # Light curves of like length together, within a little disorder, so that little is padding.
-        order = np.argsort(curves.lengths * draw.uniform(0.8, 1.25, len(learn.labels)), kind="stable")
-        groups = np.array_split(order, steps)
-        for i in draw.permutation(steps):
-            rows = groups[i]
-            inputs = (*padded(flat, curves.offsets, rows), encoding(shape[rows]))
+        values = torch.from_numpy(shapes(augmented(learn.curves, config, draw)))
+        for rows in np.array_split(draw.permutation(len(learn.labels)), steps):
             labels = learn.labels[rows]
-            yield inputs, torch.from_numpy(labels), torch.from_numpy(weights[labels])
+            yield (encoding(values[rows]),), torch.from_numpy(labels), torch.from_numpy(weights[labels])
 
     steps = max(len(learn.labels) // config.batch, 1)
-    network = Member(encoding.size, config.neurons, config.hidden, config.dropout)
+    network = perceptron(encoding.size, config.neurons, len(CLASSES), config.dropout)
     return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress)
 
 
@@ -206,18 +219,6 @@ def _until(curves: Points, count: int | np.ndarray) -> np.ndarray:
     total = np.concatenate([[0], np.cumsum(detected)])
     wanted = np.minimum(total[curves.offsets[:-1]] + count, total[curves.offsets[1:]])
     return np.searchsorted(total, wanted, side="left") - 1
-
-
-def _aged(curves: Points, days: float) -> np.ndarray:
-    """int64 (rows,): the last detection of each row within `days` of its first one."""
-    detected = np.flatnonzero(curves.kind == DETECTION)
-    row = curves.row[detected]
-    first = np.full(len(curves.offsets) - 1, np.inf)
-    np.minimum.at(first, row, curves.mjd[detected])
-    young = curves.mjd[detected] <= first[row] + days
-    last = curves.offsets[1:] - 1  # of a row without a detection
-    last[row[young]] = detected[young]
-    return last
 
 
 def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) -> Points:
@@ -253,13 +254,14 @@ def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Poin
 
 
 @torch.inference_mode()
-def logits(network: nn.Module, encoding: Encoding, curves: Points, chunk: int = 256) -> np.ndarray:
-    """float32 (rows, classes) of one member."""
-    network.eval()
-    flat, order = sequences(curves), np.argsort(curves.lengths, kind="stable")
-    shape = torch.from_numpy(shapes(curves))
-    found = np.empty((len(order), len(CLASSES)), np.float32)
-    for first in range(0, len(order), chunk):
-        rows = order[first : first + chunk]
-        found[rows] = network(*padded(flat, curves.offsets, rows), encoding(shape[rows]))[-1].numpy()
-    return found
+def _logits(network: nn.Module, encoding: Encoding, values: np.ndarray) -> np.ndarray:
+    """float32 (rows, classes) of one perceptron, from shapes (rows, len(NAMES))."""
+    return network.eval()(encoding(torch.from_numpy(values))).numpy()
+
+
+@torch.inference_mode()
+def _together(network: Ensemble, k: int, values: np.ndarray) -> np.ndarray:
+    """float32 (rows, classes) of member `k`: perceptron and trees, rare classes lifted while young."""
+    shape = torch.from_numpy(values)
+    read = network.members[k].eval()(network.encoding(shape))
+    return (read + network.trees(shape)[k] + network.lift(shape)).numpy()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from models import columns, images
 from models.features import COMMON, NAMES, packet_features
 from models.manifest import Manifest
 from models.stamps import ARCHITECTURE, CLASSES, EARLY, Ensemble, Member, Stamps
-from training import baseline, conformal, dataset, evaluate, fitting
+from training import baseline, conformal, dataset, evaluate, fitting, simulated
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
 
@@ -27,7 +27,7 @@ class Config:
     folds: int = 5
     epochs: int = 50
     batch: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 5e-2
     patience: int = 25
     validation: int = 12
@@ -43,6 +43,9 @@ class Config:
     looked: int = 32
     neurons: int = 96
     dropout: float = 0.4
+    simulated: int = 30000
+    simulated_epochs: int = 10
+    simulated_rate: float = 2e-3
 
     @property
     def schedule(self) -> Schedule:
@@ -65,6 +68,16 @@ class Samples:
         labels = np.array([CLASSES.index(label) for label in data.labels])
         features = packet_features(data.table)
         return cls(torch.from_numpy(scaled), torch.from_numpy(valid), features, labels, data.groups)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        return cls(
+            torch.cat([part.images for part in parts]),
+            torch.cat([part.valid for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.groups for part in parts]),
+        )
 
     def take(self, rows: np.ndarray) -> Samples:
         return Samples(
@@ -94,6 +107,7 @@ def train(
     held_out = np.empty((len(samples.labels), len(CLASSES)), np.float32)
     blind = np.empty_like(held_out)
     curves: list[Curve] = []
+    begin = _prepared(network, config, seed, progress) if config.simulated else None
     for k in range(config.folds):
         test = samples.take(np.flatnonzero(fold == k))
         member, curve = _member(
@@ -102,6 +116,7 @@ def train(
             config,
             seed + k,
             fitting.within(f"fold {k + 1}/{config.folds}", progress),
+            begin,
         )
         curves.append(curve)
         network.members[k].load_state_dict(member.state_dict())
@@ -161,10 +176,35 @@ def _metrics(
     }
 
 
+def _prepared(ensemble: Ensemble, config: Config, seed: int, progress: Progress) -> Member:
+    """A member that has learned from simulated alerts what images look like.
+
+    Half of them are shown without columns, which are less like the survey's than the images are.
+    """
+    parts = []
+    for part in simulated.simulated(config.simulated, seed):
+        parts.append(Samples.of(part))
+        progress(f"{sum(len(each.labels) for each in parts)}/{config.simulated} alerts simulated")
+    first = replace(
+        config, epochs=config.simulated_epochs, learning_rate=config.simulated_rate, drop_source=0.5
+    )
+    told = fitting.within("on simulated alerts", progress)
+    member, _ = _member(Samples.joined(parts), ensemble, first, seed, told)
+    return member
+
+
 def _member(
-    samples: Samples, ensemble: Ensemble, config: Config, seed: int, progress: Progress
-) -> tuple[nn.Module, Curve]:
-    """Train one member; one part in `validation` of its objects only decides when to stop."""
+    samples: Samples,
+    ensemble: Ensemble,
+    config: Config,
+    seed: int,
+    progress: Progress,
+    begin: Member | None = None,
+) -> tuple[Member, Curve]:
+    """Train one member, which sees as `begin` does at first.
+
+    One part in `validation` of its objects only decides when to stop.
+    """
     torch.manual_seed(seed)
     part = evaluate.folds(samples.groups, samples.labels, config.validation, seed)
     learn, check = samples.take(np.flatnonzero(part != 0)), samples.take(np.flatnonzero(part == 0))
@@ -191,6 +231,9 @@ def _member(
     network = Member(
         ensemble.early.size, ensemble.late.size, config.width, config.looked, config.neurons, config.dropout
     )
+    if begin is not None:
+        network.look.load_state_dict(begin.look.state_dict())
+        network.see.load_state_dict(begin.see.state_dict())
     return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress)
 
 
@@ -215,6 +258,7 @@ def _augmented(
     return seen, torch.from_numpy(features)
 
 
+CHUNK = 512
 _SOURCE = np.arange(len(NAMES)) >= len(COMMON)
 
 
@@ -222,5 +266,10 @@ _SOURCE = np.arange(len(NAMES)) >= len(COMMON)
 def _logits(network: nn.Module, ensemble: Ensemble, samples: Samples, source: bool = True) -> np.ndarray:
     """float32 (rows, classes) of one member; without the survey's own columns if `source` is false."""
     features = samples.features if source else np.where(_SOURCE, np.float32(np.nan), samples.features)
-    seen = images.views(samples.images, samples.valid)
-    return network.eval()(seen, *ensemble.encoded(torch.from_numpy(features)))[-1].numpy()
+    read = ensemble.encoded(torch.from_numpy(features))
+    found = np.empty((len(features), len(CLASSES)), np.float32)
+    for first in range(0, len(found), CHUNK):
+        part = slice(first, first + CHUNK)
+        seen = images.views(samples.images[part], samples.valid[part])
+        found[part] = network.eval()(seen, *(each[part] for each in read))[-1].numpy()
+    return found

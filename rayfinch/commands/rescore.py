@@ -44,7 +44,7 @@ def rescore(
 
     registry, _ = opened(config if settings.registry else None, None)
     with folders(registry, model) as [folder]:
-        start_ray(settings)
+        start_ray(settings.ray)
         counts = rescoring.rescore(archive, folder, where, actors, told)
     if as_json:
         print(json.dumps(counts))

@@ -122,6 +122,8 @@ def _train(
             )
         version = check_version(out.resolve().name, out)
         chosen = settings(network.Config, config, epochs)
+        if getattr(chosen, "simulated", 0):
+            _start_ray()
         trained = network.train(
             data, out, version, chosen, seed, shlex.join(["rayfinch", *sys.argv[1:]]), _say
         )
@@ -142,6 +144,14 @@ def _registry(uri: str | None) -> Registry:
     from rayfinch.registered import opened
 
     return opened(None, uri)[0]
+
+
+def _start_ray() -> None:
+    """Simulated alerts are made by its tasks: on RAY_ADDRESS's cluster, or on this machine's cores."""
+    from rayfinch.config import RaySettings
+    from rayfinch.wiring import start_ray
+
+    start_ray(RaySettings())
 
 
 def _say(line: str) -> None:

@@ -22,7 +22,7 @@ def matrix(answer: pa.Table) -> np.ndarray:
 
 
 def served(name: str, device: str) -> Model:
-    return open_model(shipped() / name / "2", device)
+    return open_model(shipped() / name / "3", device)
 
 
 def test_a_pass_is_filled_with_its_first_row() -> None:

@@ -20,7 +20,7 @@ VERSIONS = sorted(path.parent for path in shipped().glob("*/*/model.json"))
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the shipped stamps network, to be spoilt."""
-    return Path(shutil.copytree(shipped() / "stamps" / "2", tmp_path / "1"))
+    return Path(shutil.copytree(shipped() / "stamps" / "3", tmp_path / "1"))
 
 
 def spoil(folder: Path, **changes: object) -> Path:
@@ -32,8 +32,8 @@ def spoil(folder: Path, **changes: object) -> Path:
 def test_the_networks_are_shipped_and_open() -> None:
     assert [f"{path.parent.name} {path.name}" for path in VERSIONS] == [
         "anomaly 1",
-        "lightcurve 2",
-        "stamps 2",
+        "lightcurve 3",
+        "stamps 3",
     ]
     for folder in VERSIONS:
         model = open_model(folder)

@@ -18,7 +18,7 @@ from models.testing import alerts
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shipped() / "lightcurve" / "2", tmp_path / "1"))
+    return Path(shutil.copytree(shipped() / "lightcurve" / "3", tmp_path / "1"))
 
 
 @pytest.mark.parametrize("name", ["stamps", "lightcurve"])

@@ -19,7 +19,7 @@ from models.manifest import FILE, WEIGHTS, ModelError
 
 @pytest.fixture
 def stamps(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shipped() / "stamps" / "2", tmp_path / "1"))
+    return Path(shutil.copytree(shipped() / "stamps" / "3", tmp_path / "1"))
 
 
 def _change(folder: Path, **changes: object) -> Path:

@@ -8,8 +8,7 @@ import pytest
 
 from models.manifest import ModelError
 from models.points import DETECTION, FORCED, LIMIT, points
-from models.sequences import FEATURES, sequences
-from models.testing import POINT, alerts
+from models.testing import POINT
 
 LIMIT_POINT = {"mjd": 1.0, "band": "g", "flux": None, "flux_err": 20.0, "kind": "limit"}
 FORCED_POINT = {"mjd": 2.0, "band": "r", "flux": -5.0, "flux_err": 10.0, "kind": "forced"}
@@ -64,26 +63,3 @@ def test_a_history_that_is_no_list_of_points_is_an_error() -> None:
         points(table([]).set_column(0, "history", pa.array(["text"])), 10)
     with pytest.raises(ModelError, match="lacks the column 'flux'"):
         points(table([]).drop_columns("flux"), 10)
-
-
-def test_a_row_is_read_by_itself() -> None:
-    found = points(alerts(40), 256)
-    flat = sequences(found)
-    assert flat.shape == (len(found.mjd), FEATURES)
-    for i in (0, 1, 17, 39):
-        alone = sequences(found.take(np.array([i])))
-        np.testing.assert_array_equal(alone, flat[found.offsets[i] : found.offsets[i + 1]])
-
-
-def test_changes_are_against_the_last_detection_of_the_same_and_of_the_other_band() -> None:
-    own = {"band": "g", "flux": 10.0, "flux_err": 1.0, "kind": "detection"}
-    history = [
-        {**own, "mjd": 1.0},
-        {**own, "mjd": 2.0, "band": "r", "flux": 1000.0},
-        LIMIT_POINT | {"mjd": 3.0},
-    ]
-    last = sequences(points(table(history), 10))[-1]
-    assert last[8] == pytest.approx(1.0)  # 100 nJy in g is a decade above 10 nJy
-    assert last[9] == pytest.approx(np.log1p(3) / 3)
-    assert last[10] == pytest.approx(-1.0)  # and a decade below r
-    assert last[11] == pytest.approx(np.log1p(2) / 3)

@@ -20,7 +20,7 @@ from models.testing import (
 
 @pytest.fixture(scope="module", params=["stamps", "lightcurve"])
 def network(request: pytest.FixtureRequest) -> Model:
-    return open_model(shipped() / request.param / "2")
+    return open_model(shipped() / request.param / "3")
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

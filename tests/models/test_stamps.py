@@ -9,7 +9,7 @@ from models.stamps import CLASSES, EARLY, Stamps, verdict
 
 
 def network() -> Stamps:
-    found = open_model(shipped() / "stamps" / "2")
+    found = open_model(shipped() / "stamps" / "3")
     assert isinstance(found, Stamps)
     return found
 

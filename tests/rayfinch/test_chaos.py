@@ -103,7 +103,7 @@ DRIVER = """
 import sys, time
 from rayfinch.config import load
 from rayfinch.wiring import start_ray
-start_ray(load(sys.argv[1]))
+start_ray(load(sys.argv[1]).ray)
 import psutil
 raylet = next(p for p in psutil.Process().children() if p.name() == sys.argv[2])
 print(raylet.pid, flush=True)

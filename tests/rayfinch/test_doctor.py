@@ -171,14 +171,14 @@ def test_the_registry_must_answer_and_know_a_champion_of_each_model(settings, tm
     assert check.state == "failure"
     assert "no registry is in" in check.found
     store = Registry(wanted.registry.uri)
-    store.register(shipped() / "lightcurve" / "2")
+    store.register(shipped() / "lightcurve" / "3")
     check = deployment.registry(wanted)
     assert (check.state, check.mend) == ("warning", "rayfinch models promote NAME@VERSION")
     assert "no champion of lightcurve" in check.found
     store.alias("lightcurve", "champion", "2")
     check = deployment.registry(wanted)
     assert check.state == "ok"
-    assert "lightcurve@2" in check.found
+    assert "lightcurve@3" in check.found
 
 
 def test_a_gpu_that_is_not_here_fails(settings):

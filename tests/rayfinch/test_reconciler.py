@@ -27,7 +27,7 @@ def test_an_alias_that_moves_reaches_the_folder_that_the_stream_reads(
     """Until the registry knows the model, what we ship serves; from the first promotion on, its champion."""
     monkeypatch.chdir(tmp_path)
     registry = Registry(f"sqlite:///{tmp_path / 'registry.db'}")
-    registry.register(shipped() / "stamps" / "2")
+    registry.register(shipped() / "stamps" / "3")
     settings = load(CONFIG, {"registry": {"uri": registry.uri, "poll_s": 0.2}})
     process = reconciler.start(settings)
     assert process is not None
@@ -60,7 +60,7 @@ def test_what_cannot_be_synced_is_told_once_and_costs_the_others_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry = Silent()
-    registry.register(shipped() / "lightcurve" / "2")
+    registry.register(shipped() / "lightcurve" / "3")
     registry.alias("lightcurve", CHAMPION, "2")
     parents = iter([1, 1, 1, 2])  # it has the same parent three times, and then another
     monkeypatch.setattr(os, "getppid", lambda: next(parents))

@@ -23,7 +23,7 @@ from tests.support.deployment import eventually
 def install(folder: Path, version: str) -> Path:
     """The shipped light-curve network once more, as another version."""
     to = folder / "lightcurve" / version
-    shutil.copytree(shipped() / "lightcurve" / "2", to)
+    shutil.copytree(shipped() / "lightcurve" / "3", to)
     manifest = json.loads((to / "model.json").read_text())
     (to / "model.json").write_text(json.dumps(manifest | {"version": version}))
     return to

@@ -28,7 +28,7 @@ class Versions:
     def make(self, version: str, like: str = "lightcurve", **changes: Any) -> Path:
         """A copy of a shipped version; `changes` are keys of its model.json."""
         folder = self.root / version
-        shutil.copytree(shipped() / like / "2", folder)
+        shutil.copytree(shipped() / like / "3", folder)
         path = folder / "model.json"
         document = json.loads(path.read_text())
         path.write_text(json.dumps({**document, "name": self.name, "version": version, **changes}))

@@ -20,7 +20,7 @@ from training import dataset
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, Model]:
-    return {name: open_model(shipped() / name / "2") for name in ("stamps", "lightcurve")}
+    return {name: open_model(shipped() / name / "3") for name in ("stamps", "lightcurve")}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from models.contract import open_model
@@ -23,14 +25,25 @@ from training.lightcurve import Config, Samples, augmented, truncated
 from training.runs import EXPERIMENT, NUMBERS, PICTURE
 from training.settings import SettingsError, settings
 
-NETWORKS = ("stamps", "lightcurve")
+QUICK = {"stamps": {"simulated": 0}, "lightcurve": {"trees": 5, "copies": 1}}
+NETWORKS = tuple(QUICK)
 
 
 def train(network: str, data: Path, out: Path, *options: str) -> Result:
+    """One epoch, few trees and no simulated alerts, where the options do not say otherwise."""
     arguments = [network, "--data", str(data), "--out", str(out), "--epochs", "1", *options]
     if "--registry" not in options:
         arguments.append("--untracked")
+    if "--config" not in options:
+        arguments += ["--config", settings_file(out, **QUICK[network])]
     return CliRunner().invoke(app, arguments)
+
+
+def settings_file(out: Path, **values: int) -> str:
+    """A file beside the version folder."""
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -57,6 +70,20 @@ def test_the_same_seed_gives_the_same_weights(network: str, little: Path, tmp_pa
         weights.append((tmp_path / name / WEIGHTS).read_bytes())
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
+
+
+def test_members_learn_to_see_from_simulated_alerts_first(little: Path, tmp_path: Path) -> None:
+    """The made-up sky is the same whichever process makes which part of it."""
+    weights = []
+    for name, simulated in (("1", 260), ("2", 260), ("3", 0)):
+        config = settings_file(tmp_path / name, simulated=simulated, simulated_epochs=1, folds=2)
+        result = train("stamps", little, tmp_path / name, "--config", config)
+        assert result.exit_code == 0, result.output
+        assert ("260/260 alerts simulated" in result.output) == (simulated > 0)
+        weights.append(load_file(tmp_path / name / WEIGHTS))
+    first, again, without = (each["members.0.look.0.weight"] for each in weights)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, without)
 
 
 def test_a_run_is_kept_with_settings_curves_pictures_and_the_version(little: Path, tmp_path: Path) -> None:
