@@ -55,6 +55,7 @@ def evaluate(
     from models.manifest import read_manifest
     from rayfinch.registered import folders, opened
     from training import frozen
+    from training.artefacts import sifted
     from training.charts import draw
     from training.evaluation import covered, seen_as
     from training.promotion import trained_on
@@ -70,6 +71,8 @@ def evaluate(
         if isinstance(sets := read_manifest(found[0]).calibration.get("conformal"), dict):
             held = covered(_truth(models[0], labelled), answers[0], float(sets["least"]))
             said["conformal"] = {"promised": sets["coverage"], **held}
+        if real := sifted(_truth(models[0], labelled), answers[0], models[0].classes):
+            said["real_bogus"] = real
         if (rest := frozen.others(data, models[0].classes, labelled)) is not None and len(rest):
             said["seen_as"] = seen_as(
                 rest.labels, _answers(models[0], models[0].classes, rest), models[0].classes
@@ -160,6 +163,12 @@ def _lines(said: dict[str, Any]) -> list[str]:
         lines.append(
             f"sets of {sets['promised']:.0%}: {sets['coverage']:.3f} hold the class, "
             f"{sets['mean_size']:.2f} classes on average"
+        )
+    if real := said.get("real_bogus"):
+        by_class = ", ".join(f"{name} {share:.1%}" for name, share in real["missed"].items())
+        lines.append(
+            f"where {real['bogus_kept']:.1%} of the bogus are kept, {real['real_missed']:.1%} of the real "
+            f"are missed ({by_class})"
         )
     lines += ["", f"{'class':10} {'count':>6}  {'precision':24} {'recall':24} {'F1':24} {'ROC area':>8}"]
     for name, row in said["classes"].items():

@@ -177,6 +177,13 @@ def _told(manifest: Any, out: Path) -> str:
         )
     if "baseline" in metrics:
         lines += ["", *_beside(metrics["baseline"], metrics["conformal"])]
+    if real := metrics.get("real_bogus"):
+        lines.append(
+            f"where {real['bogus_kept']:.1%} of the bogus are kept, {real['real_missed']:.1%} of the real "
+            f"are missed, {real['missed'].get('VS', 0):.1%} of the variables"
+        )
+        if "injected" in real:
+            lines.append(f"of {real['injected']} simulated artefacts {real['injected_kept']:.1%} are kept")
     if "questions" in metrics:
         lines += ["", *_asked(metrics)]
     for days, row in metrics.get("at_days", {}).items():
