@@ -31,11 +31,15 @@ CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
 ROWS = (32, 64, 128)
 SPAN = NAMES.index("span")
-YOUNG = 20.0  # days in which what is young about a light curve falls to 1/e
+YOUNG = 10.0  # days in which the youth of a light curve falls to 1/e
 
 
 class Ensemble(nn.Module):
-    """Members of one kind, each trained without a different part of the objects."""
+    """Members of one kind, each trained without a different part of the objects.
+
+    `temperature`: of light curves of all ages, and of those of no days. Young ones tell little, and nature's
+    mixture would have all of them called Ia: `rarity` lifts the logits of rare classes by their youth.
+    """
 
     temperature: torch.Tensor
     rarity: torch.Tensor
@@ -56,7 +60,7 @@ class Ensemble(nn.Module):
         )
         self.trees = Trees(members, trees, depth, len(CLASSES))
         self.register_buffer("rarity", torch.zeros(len(CLASSES)))
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("temperature", torch.ones(2))
 
     def forward(self, shape: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities (rows, 5): the mean over the members. `shape` (rows, len(NAMES))."""
@@ -65,16 +69,16 @@ class Ensemble(nn.Module):
 
     def decided(self, read: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
         """Probabilities from what the perceptrons say (members, rows, 5)."""
-        found = read + self.trees(shape) + self.lift(shape)
-        return torch.softmax(found / self.temperature, dim=2).mean(dim=0)
+        young = youth(shape)
+        found = read + self.trees(shape) + young * self.rarity
+        old, new = self.temperature
+        return torch.softmax(found / torch.lerp(old, new, young), dim=2).mean(dim=0)
 
-    def lift(self, shape: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, 5) for rare classes while a light curve is young.
 
-        It tells little then, and nature's mixture would have everything called Ia.
-        """
-        days = torch.nan_to_num(shape[:, SPAN]).expm1()
-        return torch.exp(-days / YOUNG)[:, None] * self.rarity
+def youth(shape: torch.Tensor) -> torch.Tensor:
+    """(rows, 1): 1 on the day of the first detection, then falling."""
+    days = torch.nan_to_num(shape[:, SPAN, None]).expm1()
+    return torch.exp(-days / YOUNG)
 
 
 class Together:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from training.evaluate import macro_f1
-from training.fitting import class_weights
+from training.fitting import THREADS, class_weights
 from training.paired import CONFIDENCE, paired
 
 ROUNDS, RATE, LEAVES = 150, 0.06, 15
@@ -38,8 +39,10 @@ def boosted(
             early_stopping=False,
             random_state=seed,
         )
-        trees.fit(known[:, telling], labels[learn], sample_weight=weights[labels[learn]])
-        found[np.ix_(~learn, trees.classes_)] = trees.predict_proba(features[~learn][:, telling])
+        with threadpool_limits(THREADS):
+            trees.fit(known[:, telling], labels[learn], sample_weight=weights[labels[learn]])
+            chances = trees.predict_proba(features[~learn][:, telling])
+        found[np.ix_(~learn, trees.classes_)] = chances
     return found
 
 

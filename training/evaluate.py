@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,39 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def temperature(truth: np.ndarray, logits: np.ndarray) -> float:
-    """The T that minimises the log loss of softmax(logits / T), by golden-section search in ln T."""
+    """The T that minimises the log loss of softmax(logits / T)."""
+    return _least(lambda t: log_loss(truth, softmax(logits, t)))
+
+
+def temperatures(truth: np.ndarray, logits: np.ndarray, youth: np.ndarray) -> tuple[float, float]:
+    """The two that minimise the log loss of softmax(logits / T), T going from one to the other with `youth`.
+
+    `youth` (rows, 1), 0 to 1. Each is sought with the other one fixed, a few times in turns.
+    """
+    old = young = 1.0
+
+    def loss(old: float, young: float) -> float:
+        return log_loss(truth, tempered(logits, (old, young), youth))
+
+    for _ in range(4):
+        old = _least(partial(loss, young=young))
+        young = _least(partial(loss, old))
+    return old, young
+
+
+def tempered(logits: np.ndarray, temperatures: tuple[float, float], youth: np.ndarray) -> np.ndarray:
+    """Probabilities (rows, classes) at the two temperatures."""
+    old, young = temperatures
+    return softmax(logits / (old + (young - old) * youth))
+
+
+def _least(loss: Callable[[float], float]) -> float:
+    """Where `loss` of a temperature is least, by golden-section search in its logarithm."""
     low, high = np.log(0.2), np.log(10.0)
     ratio = (np.sqrt(5) - 1) / 2
     for _ in range(40):
         a, b = high - ratio * (high - low), low + ratio * (high - low)
-        if log_loss(truth, softmax(logits, np.exp(a))) < log_loss(truth, softmax(logits, np.exp(b))):
+        if loss(float(np.exp(a))) < loss(float(np.exp(b))):
             high = b
         else:
             low = a

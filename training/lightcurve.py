@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.encoding import Encoding
-from models.lightcurve import ARCHITECTURE, CLASSES, Ensemble, LightCurve
+from models.lightcurve import ARCHITECTURE, CLASSES, Ensemble, LightCurve, youth
 from models.manifest import Manifest
 from models.perceptron import perceptron
 from models.points import DETECTION, FORCED, LIMIT, MOST_POINTS, Points, points
@@ -49,7 +49,7 @@ class Config:
     depth: int = 5
     trees_rate: float = 0.12
     copies: int = 8
-    young: float = 0.35
+    young: float = 0.75
 
     @property
     def schedule(self) -> Schedule:
@@ -107,9 +107,11 @@ def train(
         test = fold == k
         for name, values in seen.items():
             held_out[name][test] = _together(network, k, values[test])
-    everything = np.concatenate(list(held_out.values()))
-    network.temperature.fill_(evaluate.temperature(np.tile(samples.labels, len(seen)), everything))
-    calibrated = evaluate.softmax(held_out["full"], float(network.temperature))
+    young = {name: youth(torch.from_numpy(values)).numpy() for name, values in seen.items()}
+    warm = evaluate.temperatures(*_pooled(samples.labels, held_out, young))
+    network.temperature.copy_(torch.tensor(warm))
+    chances = {name: evaluate.tempered(held_out[name], warm, young[name]) for name in seen}
+    calibrated = chances["full"]
     progress("gradient boosting on the same shapes and folds")
     trees = baseline.boosted(seen["full"], samples.labels, fold, len(CLASSES), config.class_power, seed)
     manifest = Manifest(
@@ -121,7 +123,7 @@ def train(
         hyperparameters={"members": config.folds, **form},
         normalisation={"most_points": MOST_POINTS, "shape": list(NAMES)},
         calibration={
-            "temperature": round(float(network.temperature), 6),
+            "temperature": [round(each, 6) for each in warm],
             "fitted_on": "held-out objects of all folds, at all ages",
             "conformal": {
                 "coverage": conformal.COVERAGE,
@@ -131,7 +133,7 @@ def train(
         training=fitting.summary(vars(config), command, seed),
         data=found.summary(),
         metrics={
-            **_metrics(samples.labels, held_out, fold, config.folds),
+            **_metrics(samples.labels, held_out, young, fold, config.folds),
             "conformal": conformal.held_out(samples.labels, calibrated, fold),
             "baseline": baseline.against(samples.labels, samples.groups, trees, calibrated, CLASSES),
         },
@@ -142,23 +144,40 @@ def train(
     said: dict[str, Any] = {"model": f"{manifest.name}@{version}, held out"}
     said |= evaluation(samples.labels, samples.groups, calibrated, CLASSES)
     said["days"] = {}
-    for name, values in held_out.items():
+    for name, early in chances.items():
         if name != "full":
-            early = evaluate.softmax(values, float(network.temperature))
             of_all = evaluation(samples.labels, samples.groups, early, CLASSES)
             said["days"][name] = {k: of_all[k] for k in ("macro_f1", "accuracy", "calibration_error")}
     return Trained(manifest, said, samples.labels, calibrated, curves)
 
 
+def _pooled(
+    truth: np.ndarray, held_out: dict[str, np.ndarray], young: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes, logits and youth of all ages."""
+    every = [np.concatenate([values[name] for name in held_out]) for values in (held_out, young)]
+    return np.tile(truth, len(held_out)), every[0], every[1]
+
+
 def _metrics(
-    truth: np.ndarray, held_out: dict[str, np.ndarray], fold: np.ndarray, count: int
+    truth: np.ndarray,
+    held_out: dict[str, np.ndarray],
+    young: dict[str, np.ndarray],
+    fold: np.ndarray,
+    count: int,
 ) -> dict[str, Any]:
-    """Of each supernova by the one member that never saw it, at some ages (days) and at full length."""
-    names = list(held_out)
-    warm = evaluate.held_out_temperatures(
-        np.tile(truth, len(names)), np.concatenate([held_out[n] for n in names]), np.tile(fold, len(names))
-    )[: len(truth), None]
-    reports = {n: evaluate.report(truth, evaluate.softmax(held_out[n] / warm), CLASSES) for n in names}
+    """Of each supernova by the one member that never saw it, at some ages (days) and at full length.
+
+    Its temperatures are those of all other folds.
+    """
+    chances = {name: np.empty(values.shape) for name, values in held_out.items()}
+    for k in range(count):
+        others = [{name: part[fold != k] for name, part in of.items()} for of in (held_out, young)]
+        warm = evaluate.temperatures(*_pooled(truth[fold != k], *others))
+        for name, values in held_out.items():
+            here = fold == k
+            chances[name][here] = evaluate.tempered(values[here], warm, young[name][here])
+    reports = {name: evaluate.report(truth, each, CLASSES) for name, each in chances.items()}
     full = held_out["full"].argmax(axis=1)
     return {
         "method": f"{count}-fold cross-validation by object, each by the member that never saw it",
@@ -168,7 +187,8 @@ def _metrics(
             round(evaluate.macro_f1(truth[fold == k], full[fold == k], CLASSES), 4) for k in range(count)
         ],
         "at_days": {
-            n: {k: reports[n][k] for k in ("macro_f1", "accuracy", "calibration_error")} for n in names
+            n: {k: row[k] for k in ("macro_f1", "accuracy", "calibration_error")}
+            for n, row in reports.items()
         },
     }
 
@@ -264,4 +284,4 @@ def _together(network: Ensemble, k: int, values: np.ndarray) -> np.ndarray:
     """float32 (rows, classes) of member `k`: perceptron and trees, rare classes lifted while young."""
     shape = torch.from_numpy(values)
     read = network.members[k].eval()(network.encoding(shape))
-    return (read + network.trees(shape)[k] + network.lift(shape)).numpy()
+    return (read + network.trees(shape)[k] + youth(shape) * network.rarity).numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sys
 import tarfile
 import time
 from collections import Counter
@@ -17,7 +18,13 @@ import typer
 
 
 def simulate(
-    out: Annotated[Path, typer.Option(help="A new folder, or a file that ends in .tar.gz.")],
+    out: Annotated[Path | None, typer.Option(help="A new folder, or a file that ends in .tar.gz.")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="Write nothing: tell how unlike the real alerts of a folder they are."
+        ),
+    ] = None,
     alerts: Annotated[int, typer.Option(help="How many alerts.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="The same seed gives the same packets.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -27,8 +34,21 @@ def simulate(
     Cutouts, light curves and columns agree with one another, and look like the survey's. What is really there
     is told in truth.jsonl in the folder, or in NAME.truth.jsonl beside NAME.tar.gz: one line an alert.
 
-    Example: rayfinch simulate --alerts 1000 --seed 7 --out simulated.tar.gz
+    With --check a classifier tries to tell them from real ones (DATA has stamps/, as for `rayfinch train`):
+    an area of .5 under its ROC curve says that it cannot, 1 that it always can.
+
+    Examples:
+
+    rayfinch simulate --alerts 1000 --seed 7 --out simulated.tar.gz
+
+    rayfinch simulate --check ../shared/data --alerts 2000
     """
+    if (out is None) == (check is None):
+        raise typer.BadParameter("give either --out, to write packets, or --check, to judge them")
+    if check is not None:
+        _check(check, alerts, seed, as_json)
+        return
+    assert out is not None
     from rayfinch.progress import progress_bar
     from training.simulation import packets
 
@@ -62,6 +82,54 @@ def simulate(
     else:
         told = ", ".join(f"{count} {name}" for name, count in classes.most_common())
         typer.echo(f"{alerts} packets ({size / 1e6:.1f} MB) in {out}: {told}\nthe truth is in {truth}")
+
+
+def _check(data: Path, alerts: int, seed: int, as_json: bool) -> None:
+    from rayfinch.config import RaySettings
+    from rayfinch.progress import progress_bar
+    from rayfinch.wiring import start_ray
+    from training import dataset
+    from training.simulated import simulated
+    from training.simulation.check import Told, compared
+
+    try:
+        real = Told.of(dataset.stamps(data))
+    except dataset.DatasetError as error:
+        print(f"rayfinch: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    start_ray(RaySettings())
+    parts: list[Told] = []
+    with progress_bar("simulated", alerts) as show:
+        for part in simulated(alerts, seed):
+            parts.append(Told.of(part))
+            show(sum(len(each.labels) for each in parts))
+    found = {"data": str(data), "alerts": alerts, "seed": seed}
+    found |= compared(real, Told.joined(parts), seed)
+    typer.echo(json.dumps(found) if as_json else "\n".join(_lines(found)))
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """For people."""
+
+    def told(area: list[float]) -> str:
+        return "{:.3f} ({:.3f} to {:.3f})".format(*area)
+
+    lines = [f"{'told apart by':28} area under the ROC curve (.5: not at all; 95 %)"]
+    if "area" not in found:
+        lines = [
+            f"no class has enough objects among {found['alerts']} simulated alerts: ask for more of them"
+        ]
+    for name in ("area", "area_of_columns", "area_of_images"):
+        if name in found:
+            what = {"area": "everything", "area_of_columns": "columns", "area_of_images": "images"}[name]
+            lines.append(f"{what:28} {told(found[name])}")
+    for name, row in found["classes"].items():
+        area = told(row["area"]) if "area" in row else "too few objects"
+        lines.append(f"{name:28} {area}, {row['alerts']} alerts each")
+    if "telling" in found:
+        lines += ["", f"{'one number by itself':28} area  simulated ones are"]
+        lines += [f"{row['name']:28} {row['area']:.3f} {row['simulated']}" for row in found["telling"]]
+    return lines
 
 
 Keep = Callable[[str, bytes], None]

@@ -69,3 +69,16 @@ def test_being_too_sure_costs_nothing_where_a_temperature_mends_it() -> None:
     assert evaluate.tempered_loss(truth, draw.normal(size=(500, 3)), even) > plain
     heavy = np.where(logits.argmax(axis=1) == truth, 1.0, 5.0)
     assert evaluate.tempered_loss(truth, logits, heavy) > plain
+
+
+def test_two_temperatures_are_found_where_confidence_depends_on_youth() -> None:
+    draw = np.random.default_rng(0)
+    right = draw.normal(size=(6000, 3)) * 2
+    chances = evaluate.softmax(right)
+    truth = (draw.random((6000, 1)) > chances.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    youth = draw.random((6000, 1))
+    too_sure = right * (1.5 + (3.0 - 1.5) * youth)
+    old, young = evaluate.temperatures(truth, too_sure, youth)
+    assert (old, young) == (pytest.approx(1.5, rel=0.1), pytest.approx(3, rel=0.1))
+    np.testing.assert_allclose(evaluate.tempered(too_sure, (1.5, 3.0), youth), chances, atol=1e-9)
+    assert evaluate.calibration_error(truth, evaluate.tempered(too_sure, (old, young), youth)) < 0.02
