@@ -29,7 +29,7 @@ from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
-ROWS = (32, 64, 128)
+ROWS = (64, 128, 256)
 SPAN = NAMES.index("span")
 YOUNG = 10.0  # days in which the youth of a light curve falls to 1/e
 

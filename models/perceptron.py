@@ -26,7 +26,7 @@ def perceptron(inputs: int, neurons: int, outputs: int, dropout: float) -> nn.Se
 
 
 class Perceptrons:
-    """Those of all members, which read the same numbers: the first layer is one product, the others batched.
+    """Those of all members, which read the same numbers, by batched products: a call for each layer.
 
     In another format than fp32, but for the last layer.
     """
@@ -34,19 +34,15 @@ class Perceptrons:
     @torch.no_grad()
     def __init__(self, members: Sequence[nn.Sequential], dtype: torch.dtype = torch.float32) -> None:
         self._members, self._dtype = len(members), dtype
-        first, *rest = ([cast(nn.Linear, member[i]) for member in members] for i in _LAYERS)
-        self._wide = torch.cat([layer.weight for layer in first]).T.to(dtype).contiguous()
-        self._bias = torch.cat([layer.bias for layer in first]).to(dtype)
-        self._second, self._last = (
-            joined(layers, kind) for layers, kind in zip(rest, (dtype, torch.float32), strict=True)
-        )
+        first, second, last = ([cast(nn.Linear, member[i]) for member in members] for i in _LAYERS)
+        self._hidden = [joined(first, dtype), joined(second, dtype)]
+        self._last = joined(last, torch.float32)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """float32 (members, rows, outputs) from (rows, inputs)."""
-        states = torch.addmm(self._bias, values.to(self._dtype), self._wide).relu_()
-        states = states.view(len(values), self._members, -1).transpose(0, 1)
-        weight, bias = self._second
-        states = torch.baddbmm(bias, states, weight).relu_()
+        states = values.to(self._dtype).expand(self._members, -1, -1)
+        for weight, bias in self._hidden:
+            states = torch.baddbmm(bias, states, weight).relu_()
         weight, bias = self._last
         return torch.baddbmm(bias, states.float(), weight)
 
