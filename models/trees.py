@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+MOST_DEPTH = 8  # a leaf's place is a byte
+
 
 class Trees(nn.Module):
     """`members` sums of `trees` trees each, `depth` questions deep: is that column greater than that border?
@@ -23,6 +25,8 @@ class Trees(nn.Module):
 
     def __init__(self, members: int, trees: int, depth: int, classes: int) -> None:
         super().__init__()
+        if not 1 <= depth <= MOST_DEPTH:
+            raise ValueError(f"trees may be 1 to {MOST_DEPTH} questions deep, not {depth}")
         self.register_buffer("feature", torch.zeros(depth, members, trees, dtype=torch.int32))
         self.register_buffer("border", torch.zeros(depth, members, trees))
         self.register_buffer("leaves", torch.zeros(members, trees, 2**depth, classes))

@@ -55,3 +55,9 @@ def test_a_class_that_no_row_has_is_not_called(learned) -> None:
     trees = Trees(members=1, trees=20, depth=3, classes=6)
     growing.grow(trees, 0, values, labels, np.ones(len(labels)), rate=0.2, seed=1)
     assert set(trees(torch.from_numpy(values))[0].argmax(dim=1).tolist()) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("depth", [0, 9, 10**9])
+def test_trees_that_no_byte_numbers_are_refused(depth: int) -> None:
+    with pytest.raises(ValueError, match="1 to 8 questions deep"):
+        Trees(members=1, trees=1, depth=depth, classes=2)

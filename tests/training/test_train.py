@@ -72,7 +72,9 @@ def test_the_same_seed_gives_the_same_weights(network: str, little: Path, tmp_pa
     assert weights[0] != weights[2]
 
 
-def test_members_learn_to_see_from_simulated_alerts_first(little: Path, tmp_path: Path) -> None:
+def test_members_learn_to_see_from_simulated_alerts_first(
+    little: Path, tmp_path: Path, ray_cluster: str
+) -> None:
     """The made-up sky is the same whichever process makes which part of it."""
     weights = []
     for name, simulated in (("1", 260), ("2", 260), ("3", 0)):

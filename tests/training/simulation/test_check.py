@@ -74,7 +74,7 @@ def test_statistics_of_images_are_what_they_say() -> None:
     assert found["difference missing"] == pytest.approx(1 / 3)
 
 
-def test_the_command_tells_simulated_alerts_from_the_survey_s(shared: Path) -> None:
+def test_the_command_tells_simulated_alerts_from_the_survey_s(shared: Path, ray_cluster: str) -> None:
     result = CliRunner().invoke(
         app, ["simulate", "--check", str(shared / "data"), "--alerts", "300", "--seed", "5", "--json"]
     )
