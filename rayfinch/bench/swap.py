@@ -33,7 +33,7 @@ from rayfinch.bench.watch import Watch
 from training.comparison import said
 
 MODEL = "stamps"
-SHIPPED, NEXT = "2", "3"
+SHIPPED, NEXT = "shipped", "next"
 SLOW_S = 0.005  # an alert; `stamps` takes a quarter of a millisecond
 SETTLE_S = 10.0  # behind a change, its alerts are looked at for so long
 
@@ -138,18 +138,18 @@ def archived(archive: Archive) -> dict[str, Any]:
 
 def versions(folder: Path) -> Path:
     """The shipped models, and of one of them a second version, a broken, a raising and a slow one."""
-    for model in ("stamps", "lightcurve"):
-        shutil.copytree(shipped() / model / SHIPPED, folder / model / SHIPPED)
-    write_aliases(folder / MODEL, {"champion": SHIPPED})
+    shutil.copytree(shipped() / "lightcurve", folder / "lightcurve")
+    [own] = (shipped() / MODEL).iterdir()
     doubles = {"raising": {"every": 10}, "slow": {"seconds_per_alert": SLOW_S}}
-    for version in (NEXT, "broken", *doubles):
+    for version in (SHIPPED, NEXT, "broken", *doubles):
         target = folder / MODEL / version
-        shutil.copytree(folder / MODEL / SHIPPED, target)
+        shutil.copytree(own, target)
         said_ = json.loads((target / FILE).read_text()) | {"version": version}
         if version in doubles:
             said_ |= {"architecture": "models.doubles:Faulty", "hyperparameters": doubles[version]}
             (target / GOLDEN).unlink()
         (target / FILE).write_text(json.dumps(said_))
+    write_aliases(folder / MODEL, {"champion": SHIPPED})
     weights = folder / MODEL / "broken" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     return folder

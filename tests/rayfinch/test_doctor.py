@@ -175,7 +175,7 @@ def test_the_registry_must_answer_and_know_a_champion_of_each_model(settings, tm
     check = deployment.registry(wanted)
     assert (check.state, check.mend) == ("warning", "rayfinch models promote NAME@VERSION")
     assert "no champion of lightcurve" in check.found
-    store.alias("lightcurve", "champion", "2")
+    store.alias("lightcurve", "champion", "3")
     check = deployment.registry(wanted)
     assert check.state == "ok"
     assert "lightcurve@3" in check.found

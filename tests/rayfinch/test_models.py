@@ -45,7 +45,7 @@ def test_from_a_folder_to_champion_and_back(run, versions, tmp_path):
     code, said = run("challenge", f"{name}@latest")
     assert said.endswith(f"{name} challenger - -> 2 (challenge)\n")
 
-    score = str(read_manifest(versions.root / "1").metrics["held_out"]["macro_f1"])
+    score = f"{read_manifest(versions.root / '1').metrics['held_out']['macro_f1']:.4f}"
     mine = [line for line in run("list")[1].splitlines() if line.startswith(name)]
     assert [line.split()[:4] for line in mine] == [
         [f"{name}@1", "champion", "macro_f1", score],

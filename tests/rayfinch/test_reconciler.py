@@ -33,7 +33,7 @@ def test_an_alias_that_moves_reaches_the_folder_that_the_stream_reads(
     assert process is not None
     try:
         model = deployed(settings)["lightcurve"]
-        assert model.current() == "2"
+        assert model.current() == "3"
         registry.register(Versions("lightcurve", tmp_path / "made").make("7"))
         registry.alias("lightcurve", CHAMPION, "7")
         eventually(lambda: model.current() == "7", 30)
@@ -61,11 +61,11 @@ def test_what_cannot_be_synced_is_told_once_and_costs_the_others_nothing(
 ) -> None:
     registry = Silent()
     registry.register(shipped() / "lightcurve" / "3")
-    registry.alias("lightcurve", CHAMPION, "2")
+    registry.alias("lightcurve", CHAMPION, "3")
     parents = iter([1, 1, 1, 2])  # it has the same parent three times, and then another
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     reconciler.follow(lambda: registry, ["stamps", "lightcurve"], tmp_path, 0.0, 1)
-    assert read_aliases(tmp_path / "lightcurve") == {CHAMPION: "2"}
+    assert read_aliases(tmp_path / "lightcurve") == {CHAMPION: "3"}
     assert [r.message for r in caplog.records].count(
         "the registry: stamps: RegistryError: the registry does not answer"
     ) == 1

@@ -66,5 +66,5 @@ def test_a_run_goes_on_where_the_last_one_ended(archive, ray_cluster) -> None:
     assert rest == {"alerts": 60, "before": first["alerts"], "scored": 60 - first["alerts"], "failed": 0}
     kept = Rescored(archive.uri, "ztf")
     ids = archive.get(columns=["alert_id"])["alert_id"].to_pylist()
-    assert kept.ids("lightcurve", "2") == set(ids)
+    assert kept.ids("lightcurve", "3") == set(ids)
     assert sorted(kept.get(ids)["alert_id"].to_pylist()) == sorted(ids), "each once"

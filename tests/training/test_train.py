@@ -73,15 +73,16 @@ def test_the_same_seed_gives_the_same_weights(network: str, little: Path, tmp_pa
 
 
 def test_members_learn_to_see_from_simulated_alerts_first(
-    little: Path, tmp_path: Path, ray_cluster: str
+    little: Path, tmp_path: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The made-up sky is the same whichever process makes which part of it."""
+    monkeypatch.setattr("training.simulated.PART", 20)
     weights = []
-    for name, simulated in (("1", 260), ("2", 260), ("3", 0)):
+    for name, simulated in (("1", 70), ("2", 70), ("3", 0)):
         config = settings_file(tmp_path / name, simulated=simulated, simulated_epochs=1, folds=2)
         result = train("stamps", little, tmp_path / name, "--config", config)
         assert result.exit_code == 0, result.output
-        assert ("260/260 alerts simulated" in result.output) == (simulated > 0)
+        assert ("70/70 alerts simulated" in result.output) == (simulated > 0)
         weights.append(load_file(tmp_path / name / WEIGHTS))
     first, again, without = (each["members.0.look.0.weight"] for each in weights)
     assert torch.equal(first, again)
