@@ -77,6 +77,7 @@ def test_members_learn_to_see_from_simulated_alerts_first(
 ) -> None:
     """The made-up sky is the same whichever process makes which part of it."""
     monkeypatch.setattr("training.simulated.PART", 20)
+    monkeypatch.setattr(stamps, "INJECTED", 60)
     weights = []
     for name, simulated in (("1", 70), ("2", 70), ("3", 0)):
         config = settings_file(tmp_path / name, simulated=simulated, simulated_epochs=1, folds=2)
