@@ -1,6 +1,7 @@
 """`stamps`: asteroid, SN, AGN, VS or bogus, from the three cutouts and the packet's own numbers.
 
-A few small networks, each trained without a different part of the objects, whose probabilities are averaged.
+A few small networks and boosted trees, each trained without a different part of the objects, whose
+probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from models.folders import digest
 from models.manifest import Manifest, ModelError, read_manifest
 from models.perceptron import perceptron
 from models.together import Together
+from models.trees import Trees
 from models.variants import Measured, Variant, fastest, formats, measured
 from models.weights import network
 
@@ -79,7 +81,10 @@ def verdict(found: torch.Tensor) -> torch.Tensor:
 
 
 class Ensemble(nn.Module):
-    """Members of one kind, each trained without a different part of the objects."""
+    """Members of one kind, each trained without a different part of the objects.
+
+    Trees, which read the columns but for the late ones, err differently than perceptrons do: logits add up.
+    """
 
     temperature: torch.Tensor
 
@@ -91,6 +96,8 @@ class Ensemble(nn.Module):
         looked: int = 32,
         neurons: int = 96,
         dropout: float = 0.4,
+        trees: int = 200,
+        depth: int = 4,
     ) -> None:
         super().__init__()
         self.early = Encoding(EARLY, bins)
@@ -98,6 +105,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(
             Member(self.early.size, self.late.size, width, looked, neurons, dropout) for _ in range(members)
         )
+        self.trees = Trees(members, trees, depth, len(CLASSES))
         self.register_buffer("temperature", torch.ones(()))
 
     def encoded(self, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,7 +115,13 @@ class Ensemble(nn.Module):
     def forward(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities (rows, 5): the mean over the members."""
         encoded = self.encoded(numbers)
-        found = torch.stack([member(seen, *encoded)[-1].float() for member in self.members])
+        return self.decided(
+            torch.stack([member(seen, *encoded)[-1].float() for member in self.members]), numbers
+        )
+
+    def decided(self, found: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Probabilities from what the networks say (members, rows, 5)."""
+        found = found + self.trees(numbers[:, :EARLY])
         return torch.softmax(found / self.temperature, dim=2).mean(dim=0)
 
 

@@ -30,7 +30,6 @@ class Together:
     ) -> None:
         members = [cast("Member", member) for member in ensemble.members]
         self._verdict = verdict
-        self._temperature = ensemble.temperature
         self._dtype = dtype
         self._members = len(members)
         looks = [[cast(nn.Conv2d, member.look[i]) for member in members] for i in (0, 2, 4)]
@@ -48,7 +47,7 @@ class Together:
         self._seen = joined(see[1], torch.float32)
         self._real = Perceptrons([member.real for member in members], dtype)
         self._kind = Perceptrons([member.kind for member in members], dtype)
-        self._encoded = ensemble.encoded
+        self._encoded, self._decided = ensemble.encoded, ensemble.decided
 
     def __call__(self, seen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities (rows, 5), float32."""
@@ -64,7 +63,7 @@ class Together:
         kinds = self._kind(torch.cat([early, late], dim=1))
         read = torch.cat([kinds, self._real(early)], dim=2)
         found = self._verdict(read + torch.baddbmm(self._seen[1], looked.float(), self._seen[0]))
-        return torch.softmax(found / self._temperature, dim=2).mean(dim=0)
+        return self._decided(found, numbers)
 
     def _by_place(self, weights: torch.Tensor) -> torch.Tensor:
         """Weights (members, inputs, outputs) over (channel, place) as over (place, channel): as in memory."""

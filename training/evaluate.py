@@ -46,6 +46,16 @@ def macro_f1(truth: np.ndarray, found: np.ndarray, classes: Sequence[str]) -> fl
     return float(np.mean([row["f1"] for row in f1(truth, found, classes).values()]))
 
 
+def macro_f1_without(
+    truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], name: str
+) -> float:
+    """Macro-F1 among the other classes, of the rows that are one of them."""
+    there = truth != classes.index(name)
+    others = [i for i in range(len(classes)) if i != classes.index(name)]
+    found = probabilities[np.ix_(there, others)].argmax(axis=1)
+    return macro_f1(np.searchsorted(others, truth[there]), found, [classes[i] for i in others])
+
+
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error of the top class (Guo et al. 2017, arXiv:1706.04599), equal-width bins."""
     top = probabilities.max(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Trained:
 
 def seeded(seed: int) -> None:
     """Make PyTorch repeat itself: same data, seed and number of threads, same weights."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
@@ -82,16 +84,19 @@ def fit(
     validate: Callable[[nn.Module], float],
     smoothing: float,
     progress: Progress,
+    device: str = "cpu",
 ) -> tuple[N, Curve]:
     """Train with AdamW and a one-cycle rate; return the averaged weights of its end.
 
     And the mean loss and the validation loss of each epoch. Where `patience` epochs brought no better
     validation loss it ends before, and the weights are those of the best one.
 
-    `batches(epoch)` yields `steps` batches. A network's logits are (rows, classes), or (parts, rows,
+    `batches(epoch)` yields `steps` batches, on the CPU as what `validate` and the caller get; the steps are
+    made on `device`. A network's logits are (rows, classes), or (parts, rows,
     classes): then each part has to be right by itself. The weights that are validated and kept are an
     exponential average over steps, which on small data is both better and steadier than the last ones.
     """
+    network.to(device)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
@@ -106,7 +111,8 @@ def fit(
         network.train()
         total = 0.0
         for inputs, labels, heavy in batches(epoch):
-            found = network(*inputs)
+            labels, heavy = labels.to(device), heavy.to(device)
+            found = network(*(each.to(device) for each in inputs))
             parts = found.numel() // (len(labels) * found.shape[-1])
             losses = nn.functional.cross_entropy(
                 found.flatten(0, -2), labels.repeat(parts), reduction="none", label_smoothing=smoothing
@@ -121,8 +127,7 @@ def fit(
             with torch.no_grad():
                 for kept, new in zip(average.parameters(), network.parameters(), strict=True):
                     kept.lerp_(new, 1 - decay)
-        average.eval()
-        checked = validate(average)
+        checked = validate(average.cpu().eval())
         progress(f"epoch {epoch + 1}/{schedule.epochs}: loss {total / steps:.3f}, validation {checked:.3f}")
         curve.append((total / steps, checked))
         if checked < best_loss:
@@ -132,7 +137,8 @@ def fit(
             if since >= schedule.patience:
                 average.load_state_dict(best)
                 break
-    return average.eval(), curve
+        average.to(device)
+    return average.cpu().eval(), curve
 
 
 def write_version(folder: Path, manifest: Manifest, network: nn.Module) -> None:

@@ -17,11 +17,14 @@ from models.manifest import Manifest
 from models.perceptron import perceptron
 from models.points import DETECTION, FORCED, LIMIT, MOST_POINTS, Points, points
 from models.shapes import NAMES, shapes
+from models.trees import Trees
 from training import baseline, conformal, dataset, evaluate, fitting
 from training.epochs import DAYS, at_age
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
-from training.trees import grow
+from training.folds import Folds
+from training.members import Workers, trained
+from training.trees import grown, joined
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Config:
     """configs/train-lightcurve.yaml documents each."""
 
     folds: int = 5
+    times: int = 3
     epochs: int = 30
     batch: int = 128
     learning_rate: float = 3e-3
@@ -50,6 +54,8 @@ class Config:
     trees_rate: float = 0.12
     copies: int = 8
     young: float = 0.75
+    workers: int = 2
+    gpu: float = 0.0
 
     @property
     def schedule(self) -> Schedule:
@@ -73,6 +79,16 @@ class Samples:
         return Samples(self.curves.take(rows), self.labels[rows], self.groups[rows])
 
 
+@dataclass(frozen=True)
+class Learned:
+    """One member and its trees, and what they say of supernovae that they never saw, at each age: logits."""
+
+    network: nn.Module
+    trees: Trees
+    curve: Curve
+    held_out: dict[str, np.ndarray]
+
+
 def train(
     data: Path, out: Path, version: str, config: Config, seed: int, command: str, progress: Progress
 ) -> Trained:
@@ -81,13 +97,9 @@ def train(
     revision = fitting.code_revision()
     found = dataset.light_curves(data)
     samples = Samples.of(found)
-    fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
+    folds = Folds(samples.labels, samples.groups, config.folds, config.times, seed)
     form: dict[str, Any] = {
-        "bins": config.bins,
-        "neurons": config.neurons,
-        "dropout": config.dropout,
-        "trees": config.trees,
-        "depth": config.depth,
+        name: getattr(config, name) for name in ("bins", "neurons", "dropout", "trees", "depth")
     }
     network = Ensemble(config.folds, **form)
     seen = {f"{days:g}": shapes(points(at_age(found.table, days), MOST_POINTS)) for days in DAYS}
@@ -95,25 +107,30 @@ def train(
     network.encoding.fit(seen["full"])
     share = np.bincount(samples.labels, minlength=len(CLASSES)) / len(samples.labels)
     network.rarity.copy_(torch.from_numpy(-config.young * np.log(np.maximum(share, 1e-3))))
-    curves: list[Curve] = []
-    held_out = {name: np.empty((len(samples.labels), len(CLASSES)), np.float32) for name in seen}
-    for k in range(config.folds):
-        learn = samples.take(np.flatnonzero(fold != k))
-        told = fitting.within(f"fold {k + 1}/{config.folds}", progress)
-        _grow(network, k, learn, config, seed + k, told)
-        member, curve = _member(learn, network.encoding, config, seed + k, told)
-        curves.append(curve)
-        network.members[k].load_state_dict(member.state_dict())
-        test = fold == k
-        for name, values in seen.items():
-            held_out[name][test] = _together(network, k, values[test])
-    young = {name: youth(torch.from_numpy(values)).numpy() for name, values in seen.items()}
-    warm = evaluate.temperatures(*_pooled(samples.labels, held_out, young))
+
+    def learned(k: int, device: str, progress: Progress) -> Learned:
+        learn, test = folds.split(k)
+        told = fitting.within(f"member {k + 1}/{folds.members}", progress)
+        trees = _trees(samples.take(learn), config, seed + k, told)
+        member, curve = _member(samples.take(learn), network.encoding, config, seed + k, told, device)
+        said = {name: _logits(member, trees, network, values[test]) for name, values in seen.items()}
+        return Learned(member, trees, curve, said)
+
+    members = trained(folds.members, learned, Workers(config.workers, config.gpu), seed, progress)
+    network.trees.load_state_dict(joined([one.trees for one in members[: config.folds]]))
+    for kept, one in zip(network.members, members, strict=False):
+        kept.load_state_dict(one.network.state_dict())
+    held_out = {name: folds.pooled([one.held_out[name] for one in members]) for name in seen}
+    young = {
+        name: np.tile(youth(torch.from_numpy(values)).numpy(), (config.times, 1))
+        for name, values in seen.items()
+    }
+    warm = evaluate.temperatures(*_all_ages(folds.truth, held_out, young))
     network.temperature.copy_(torch.tensor(warm))
     chances = {name: evaluate.tempered(held_out[name], warm, young[name]) for name in seen}
     calibrated = chances["full"]
     progress("gradient boosting on the same shapes and folds")
-    trees = baseline.boosted(seen["full"], samples.labels, fold, len(CLASSES), config.class_power, seed)
+    trees = folds.boosted(seen["full"], samples.labels, len(CLASSES), config.class_power, seed)
     manifest = Manifest(
         name="lightcurve",
         version=version,
@@ -127,31 +144,31 @@ def train(
             "fitted_on": "held-out objects of all folds, at all ages",
             "conformal": {
                 "coverage": conformal.COVERAGE,
-                "least": round(conformal.threshold(samples.labels, calibrated), 6),
+                "least": round(conformal.threshold(folds.truth, calibrated), 6),
             },
         },
         training=fitting.summary(vars(config), command, seed),
         data=found.summary(),
         metrics={
-            **_metrics(samples.labels, held_out, young, fold, config.folds),
-            "conformal": conformal.held_out(samples.labels, calibrated, fold),
-            "baseline": baseline.against(samples.labels, samples.groups, trees, calibrated, CLASSES),
+            **_metrics(folds, held_out, young),
+            "conformal": conformal.held_out(folds.truth, calibrated, folds.part),
+            "baseline": baseline.against(folds.truth, folds.groups, trees, calibrated, CLASSES),
         },
         code_revision=revision,
         created=fitting.now(),
     )
     fitting.write_version(out, manifest, network)
     said: dict[str, Any] = {"model": f"{manifest.name}@{version}, held out"}
-    said |= evaluation(samples.labels, samples.groups, calibrated, CLASSES)
+    said |= evaluation(folds.truth, folds.groups, calibrated, CLASSES)
     said["days"] = {}
     for name, early in chances.items():
         if name != "full":
-            of_all = evaluation(samples.labels, samples.groups, early, CLASSES)
+            of_all = evaluation(folds.truth, folds.groups, early, CLASSES)
             said["days"][name] = {k: of_all[k] for k in ("macro_f1", "accuracy", "calibration_error")}
-    return Trained(manifest, said, samples.labels, calibrated, curves)
+    return Trained(manifest, said, folds.truth, calibrated, [one.curve for one in members])
 
 
-def _pooled(
+def _all_ages(
     truth: np.ndarray, held_out: dict[str, np.ndarray], young: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Classes, logits and youth of all ages."""
@@ -159,33 +176,24 @@ def _pooled(
     return np.tile(truth, len(held_out)), every[0], every[1]
 
 
-def _metrics(
-    truth: np.ndarray,
-    held_out: dict[str, np.ndarray],
-    young: dict[str, np.ndarray],
-    fold: np.ndarray,
-    count: int,
-) -> dict[str, Any]:
-    """Of each supernova by the one member that never saw it, at some ages (days) and at full length.
+def _metrics(folds: Folds, held_out: dict[str, np.ndarray], young: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Of each supernova by members that never saw it, at some ages (days) and at full length.
 
     Its temperatures are those of all other folds.
     """
     chances = {name: np.empty(values.shape) for name, values in held_out.items()}
-    for k in range(count):
-        others = [{name: part[fold != k] for name, part in of.items()} for of in (held_out, young)]
-        warm = evaluate.temperatures(*_pooled(truth[fold != k], *others))
+    for k in range(folds.count):
+        here = folds.part % folds.count == k
+        others = [{name: part[~here] for name, part in of.items()} for of in (held_out, young)]
+        warm = evaluate.temperatures(*_all_ages(folds.truth[~here], *others))
         for name, values in held_out.items():
-            here = fold == k
             chances[name][here] = evaluate.tempered(values[here], warm, young[name][here])
-    reports = {name: evaluate.report(truth, each, CLASSES) for name, each in chances.items()}
-    full = held_out["full"].argmax(axis=1)
+    reports = {name: evaluate.report(folds.truth, each, CLASSES) for name, each in chances.items()}
     return {
-        "method": f"{count}-fold cross-validation by object, each by the member that never saw it",
+        "method": folds.method,
         "validated_on": ["ztf"],
         "held_out": reports["full"],
-        "macro_f1_of_folds": [
-            round(evaluate.macro_f1(truth[fold == k], full[fold == k], CLASSES), 4) for k in range(count)
-        ],
+        "macro_f1_of_times": folds.of_times(held_out["full"].argmax(axis=1), CLASSES),
         "at_days": {
             n: {k: row[k] for k in ("macro_f1", "accuracy", "calibration_error")}
             for n, row in reports.items()
@@ -193,19 +201,27 @@ def _metrics(
     }
 
 
-def _grow(network: Ensemble, k: int, learn: Samples, config: Config, seed: int, progress: Progress) -> None:
-    """Grow the trees of member `k` from light curves as they are and `copies` of them, cut and noisy."""
+def _trees(learn: Samples, config: Config, seed: int, progress: Progress) -> Trees:
+    """One member's, from light curves as they are and `copies` of them, cut and noisy."""
     progress(f"{config.trees} trees")
     draw = np.random.default_rng(seed)
     views = [learn.curves, *(augmented(learn.curves, config, draw) for _ in range(config.copies))]
     weights = fitting.class_weights(learn.labels, len(CLASSES), config.class_power)
     labels = np.tile(learn.labels, len(views))
-    values = np.concatenate([shapes(curves) for curves in views])
-    grow(network.trees, k, values, labels, weights[labels], config.trees_rate, seed)
+    return grown(
+        np.concatenate([shapes(curves) for curves in views]),
+        labels,
+        weights[labels],
+        len(CLASSES),
+        trees=config.trees,
+        depth=config.depth,
+        rate=config.trees_rate,
+        seed=seed,
+    )
 
 
 def _member(
-    samples: Samples, encoding: Encoding, config: Config, seed: int, progress: Progress
+    samples: Samples, encoding: Encoding, config: Config, seed: int, progress: Progress, device: str
 ) -> tuple[nn.Module, Curve]:
     """Train one perceptron; one part in `validation` of its objects only decides when to stop."""
     torch.manual_seed(seed)
@@ -217,7 +233,8 @@ def _member(
     heavy = weights[check.labels]
 
     def validate(network: nn.Module) -> float:
-        found = [_logits(network, encoding, values) for values in whole]
+        with torch.inference_mode():
+            found = [network(encoding(torch.from_numpy(values))).numpy() for values in whole]
         return float(np.mean([evaluate.tempered_loss(check.labels, each, heavy) for each in found]))
 
     draw = np.random.default_rng(seed)
@@ -230,7 +247,7 @@ def _member(
 
     steps = max(len(learn.labels) // config.batch, 1)
     network = perceptron(encoding.size, config.neurons, len(CLASSES), config.dropout)
-    return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress)
+    return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress, device)
 
 
 def _until(curves: Points, count: int | np.ndarray) -> np.ndarray:
@@ -274,14 +291,8 @@ def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Poin
 
 
 @torch.inference_mode()
-def _logits(network: nn.Module, encoding: Encoding, values: np.ndarray) -> np.ndarray:
-    """float32 (rows, classes) of one perceptron, from shapes (rows, len(NAMES))."""
-    return network.eval()(encoding(torch.from_numpy(values))).numpy()
-
-
-@torch.inference_mode()
-def _together(network: Ensemble, k: int, values: np.ndarray) -> np.ndarray:
-    """float32 (rows, classes) of member `k`: perceptron and trees, rare classes lifted while young."""
+def _logits(member: nn.Module, trees: Trees, network: Ensemble, values: np.ndarray) -> np.ndarray:
+    """float32 (rows, classes) of one member: perceptron and trees, rare classes lifted while young."""
     shape = torch.from_numpy(values)
-    read = network.members[k].eval()(network.encoding(shape))
-    return (read + network.trees(shape)[k] + youth(shape) * network.rarity).numpy()
+    read = member.eval()(network.encoding(shape))
+    return (read + trees(shape)[0] + youth(shape) * network.rarity).numpy()

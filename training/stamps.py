@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import columns, images
-from models.features import COMMON, NAMES, packet_features
+from models import images
+from models.features import NAMES
 from models.manifest import Manifest
 from models.stamps import ARCHITECTURE, CLASSES, EARLY, Ensemble, Member, Stamps
+from models.trees import Trees
 from training import artefacts, baseline, conformal, dataset, evaluate, fitting, simulated
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
+from training.folds import Folds
+from training.members import Workers, trained
+from training.samples import SOURCE, Gaps, Samples, turned
+from training.trees import grown, joined
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Config:
     """configs/train-stamps.yaml documents each."""
 
     folds: int = 5
+    times: int = 3
     epochs: int = 50
     batch: int = 64
     learning_rate: float = 1e-3
@@ -43,9 +49,19 @@ class Config:
     looked: int = 32
     neurons: int = 96
     dropout: float = 0.4
+    trees: int = 200
+    depth: int = 4
+    trees_rate: float = 0.1
+    copies: int = 8
     simulated: int = 30000
     simulated_epochs: int = 10
     simulated_rate: float = 2e-3
+    workers: int = 2
+    gpu: float = 0.0
+
+    @property
+    def gaps(self) -> Gaps:
+        return Gaps(self.drop_source, self.drop_late, self.drop_column)
 
     @property
     def schedule(self) -> Schedule:
@@ -53,36 +69,17 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What the network sees of N alerts: normalised images, masks, raw packet features; class indices."""
+class Learned:
+    """One member and its trees, and what it says of objects that it never saw: logits (rows, classes).
 
-    images: torch.Tensor
-    valid: torch.Tensor
-    features: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
+    `blind`: without the survey's own columns.
+    """
 
-    @classmethod
-    def of(cls, data: dataset.Labelled) -> Samples:
-        scaled, valid = images.normalised(columns.cutouts(data.table))
-        labels = np.array([CLASSES.index(label) for label in data.labels])
-        features = packet_features(data.table)
-        return cls(torch.from_numpy(scaled), torch.from_numpy(valid), features, labels, data.groups)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Samples]) -> Samples:
-        return cls(
-            torch.cat([part.images for part in parts]),
-            torch.cat([part.valid for part in parts]),
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.groups for part in parts]),
-        )
-
-    def take(self, rows: np.ndarray) -> Samples:
-        return Samples(
-            self.images[rows], self.valid[rows], self.features[rows], self.labels[rows], self.groups[rows]
-        )
+    network: Member
+    trees: Trees
+    curve: Curve
+    held_out: np.ndarray
+    blind: np.ndarray
 
 
 def train(
@@ -93,40 +90,35 @@ def train(
     revision = fitting.code_revision()
     found = dataset.stamps(data)
     samples = Samples.of(found)
-    fold = evaluate.folds(samples.groups, samples.labels, config.folds, seed)
+    folds = Folds(samples.labels, samples.groups, config.folds, config.times, seed)
     form: dict[str, Any] = {
-        "bins": config.bins,
-        "width": config.width,
-        "looked": config.looked,
-        "neurons": config.neurons,
-        "dropout": config.dropout,
+        name: getattr(config, name)
+        for name in ("bins", "width", "looked", "neurons", "dropout", "trees", "depth")
     }
     network = Ensemble(config.folds, **form)
     network.early.fit(samples.features[:, :EARLY])
     network.late.fit(samples.features[:, EARLY:])
-    held_out = np.empty((len(samples.labels), len(CLASSES)), np.float32)
-    blind = np.empty_like(held_out)
-    curves: list[Curve] = []
     begin = _prepared(network, config, seed, progress) if config.simulated else None
-    for k in range(config.folds):
-        test = samples.take(np.flatnonzero(fold == k))
-        member, curve = _member(
-            samples.take(np.flatnonzero(fold != k)),
-            network,
-            config,
-            seed + k,
-            fitting.within(f"fold {k + 1}/{config.folds}", progress),
-            begin,
-        )
-        curves.append(curve)
-        network.members[k].load_state_dict(member.state_dict())
-        held_out[fold == k] = _logits(member, network, test)
-        blind[fold == k] = _logits(member, network, test, source=False)
-    network.temperature.fill_(evaluate.temperature(samples.labels, held_out))
+
+    def learned(k: int, device: str, progress: Progress) -> Learned:
+        learn, test = (samples.take(rows) for rows in folds.split(k))
+        told = fitting.within(f"member {k + 1}/{folds.members}", progress)
+        trees = _trees(learn, config, seed + k)
+        member, curve = _member(learn, network, config, seed + k, told, begin, device)
+        said = [_logits(member, trees, network, test, source) for source in (True, False)]
+        return Learned(member, trees, curve, *said)
+
+    members = trained(folds.members, learned, Workers(config.workers, config.gpu), seed, progress)
+    network.trees.load_state_dict(joined([one.trees for one in members[: config.folds]]))
+    for kept, one in zip(network.members, members, strict=False):
+        kept.load_state_dict(one.network.state_dict())
+    held_out = folds.pooled([one.held_out for one in members])
+    blind = folds.pooled([one.blind for one in members])
+    network.temperature.fill_(evaluate.temperature(folds.truth, held_out))
     calibrated = evaluate.softmax(held_out, float(network.temperature))
     progress("gradient boosting on the same columns and folds")
-    trees = baseline.boosted(samples.features, samples.labels, fold, len(CLASSES), config.class_power, seed)
-    real = artefacts.sifted(samples.labels, calibrated, CLASSES)
+    trees = folds.boosted(samples.features, samples.labels, len(CLASSES), config.class_power, seed)
+    real = artefacts.sifted(folds.truth, calibrated, CLASSES)
     if real is not None and config.simulated:
         real |= _injected(network.eval(), real["least"], seed + 1)
     manifest = Manifest(
@@ -142,41 +134,39 @@ def train(
             "fitted_on": "held-out objects of all folds",
             "conformal": {
                 "coverage": conformal.COVERAGE,
-                "least": round(conformal.threshold(samples.labels, calibrated), 6),
+                "least": round(conformal.threshold(folds.truth, calibrated), 6),
             },
         },
         training=fitting.summary(vars(config), command, seed),
         data=found.summary(),
         metrics={
-            **_metrics(samples.labels, held_out, blind, fold, config.folds),
-            "conformal": conformal.held_out(samples.labels, calibrated, fold),
+            **_metrics(folds, held_out, blind),
+            "conformal": conformal.held_out(folds.truth, calibrated, folds.part),
             "real_bogus": real,
-            "baseline": baseline.against(samples.labels, samples.groups, trees, calibrated, CLASSES),
+            "baseline": baseline.against(folds.truth, folds.groups, trees, calibrated, CLASSES),
         },
         code_revision=revision,
         created=fitting.now(),
     )
     fitting.write_version(out, manifest, network)
     said: dict[str, Any] = {"model": f"{manifest.name}@{version}, held out"}
-    said |= evaluation(samples.labels, samples.groups, calibrated, CLASSES)
-    return Trained(manifest, said, samples.labels, calibrated, curves)
+    said |= evaluation(folds.truth, folds.groups, calibrated, CLASSES)
+    return Trained(manifest, said, folds.truth, calibrated, [one.curve for one in members])
 
 
-def _metrics(
-    truth: np.ndarray, logits: np.ndarray, blind: np.ndarray, fold: np.ndarray, count: int
-) -> dict[str, Any]:
-    """Of each alert by the one member that never saw its object; the mean of all cannot be judged here."""
-    warm = evaluate.held_out_temperatures(truth, logits, fold)[:, None]
-    per_fold = [
-        round(evaluate.macro_f1(truth[fold == k], logits[fold == k].argmax(axis=1), CLASSES), 4)
-        for k in range(count)
-    ]
+def _metrics(folds: Folds, logits: np.ndarray, blind: np.ndarray) -> dict[str, Any]:
+    """Of each alert by members that never saw its object; the mean of all cannot be judged here."""
+    warm = evaluate.held_out_temperatures(folds.truth, logits, folds.part)[:, None]
+    chances = evaluate.softmax(logits / warm)
     return {
-        "method": f"{count}-fold cross-validation by object, each by the member that never saw it",
+        "method": folds.method,
         "validated_on": ["ztf"],
-        "held_out": evaluate.report(truth, evaluate.softmax(logits / warm), CLASSES),
-        "macro_f1_of_folds": per_fold,
-        "held_out_without_source_columns": evaluate.report(truth, evaluate.softmax(blind / warm), CLASSES),
+        "held_out": evaluate.report(folds.truth, chances, CLASSES),
+        "macro_f1_of_times": folds.of_times(logits.argmax(axis=1), CLASSES),
+        "macro_f1_without_agn": round(evaluate.macro_f1_without(folds.truth, chances, CLASSES, "AGN"), 4),
+        "held_out_without_source_columns": evaluate.report(
+            folds.truth, evaluate.softmax(blind / warm), CLASSES
+        ),
     }
 
 
@@ -212,6 +202,24 @@ def _injected(network: Ensemble, least: float, seed: int) -> dict[str, Any]:
     }
 
 
+def _trees(samples: Samples, config: Config, seed: int) -> Trees:
+    """One member's, from the alerts as they are and `copies` of them with gaps; not of the late columns."""
+    draw = np.random.default_rng(seed)
+    values = [samples.features, *(config.gaps.made(samples.features, draw) for _ in range(config.copies))]
+    labels = np.tile(samples.labels, len(values))
+    weights = fitting.class_weights(samples.labels, len(CLASSES), config.class_power)
+    return grown(
+        np.concatenate(values)[:, :EARLY],
+        labels,
+        weights[labels],
+        len(CLASSES),
+        trees=config.trees,
+        depth=config.depth,
+        rate=config.trees_rate,
+        seed=seed,
+    )
+
+
 def _member(
     samples: Samples,
     ensemble: Ensemble,
@@ -219,6 +227,7 @@ def _member(
     seed: int,
     progress: Progress,
     begin: Member | None = None,
+    device: str = "cpu",
 ) -> tuple[Member, Curve]:
     """Train one member, which sees as `begin` does at first.
 
@@ -231,15 +240,16 @@ def _member(
     heavy = weights[check.labels]
 
     def validate(network: nn.Module) -> float:
-        return evaluate.tempered_loss(check.labels, _logits(network, ensemble, check), heavy)
+        return evaluate.tempered_loss(check.labels, _logits(network, None, ensemble, check), heavy)
 
     draw = np.random.default_rng(seed)
 
     def batches(epoch: int) -> Iterator[Batch]:
         order = draw.permutation(len(learn.labels))
         for rows in np.array_split(order, steps):
-            seen, features = _augmented(learn.take(rows), config, draw)
-            labels = learn.labels[rows]
+            some, labels = learn.take(rows), learn.labels[rows]
+            seen = turned(some, config.shift, config.noise, draw)
+            features = torch.from_numpy(config.gaps.made(some.features, draw))
             yield (
                 (seen, *ensemble.encoded(features)),
                 torch.from_numpy(labels),
@@ -253,43 +263,24 @@ def _member(
     if begin is not None:
         network.look.load_state_dict(begin.look.state_dict())
         network.see.load_state_dict(begin.see.state_dict())
-    return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress)
-
-
-def _augmented(
-    samples: Samples, config: Config, draw: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views and columns of a batch: turned, shifted, noisy; some columns, or all of ZTF's, missing."""
-    shown, valid = samples.images, samples.valid
-    rows = len(shown)
-    shift = tuple(draw.integers(-config.shift, config.shift + 1, 2))
-    shown, valid = (torch.roll(t, shift, (2, 3)) for t in (shown, valid))
-    turns = torch.from_numpy(draw.integers(0, 8, rows))
-    seen = images.views(shown + config.noise * torch.randn(shown.shape) * valid, valid)
-    for quarter in range(8):
-        chosen = turns == quarter
-        turned = torch.rot90(seen[chosen], quarter % 4, (2, 3))
-        seen[chosen] = turned.flip(3) if quarter >= 4 else turned
-    features = samples.features.copy()
-    features[draw.random(features.shape) < config.drop_column] = np.nan
-    features[np.ix_(draw.random(rows) < config.drop_source, _SOURCE)] = np.nan
-    features[draw.random(rows) < config.drop_late, EARLY:] = np.nan
-    return seen, torch.from_numpy(features)
+    return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress, device)
 
 
 CHUNK = 512
 INJECTED = 2000
-_SOURCE = np.arange(len(NAMES)) >= len(COMMON)
 
 
 @torch.inference_mode()
-def _logits(network: nn.Module, ensemble: Ensemble, samples: Samples, source: bool = True) -> np.ndarray:
+def _logits(
+    network: nn.Module, trees: Trees | None, ensemble: Ensemble, samples: Samples, source: bool = True
+) -> np.ndarray:
     """float32 (rows, classes) of one member; without the survey's own columns if `source` is false."""
-    features = samples.features if source else np.where(_SOURCE, np.float32(np.nan), samples.features)
-    read = ensemble.encoded(torch.from_numpy(features))
-    found = np.empty((len(features), len(CLASSES)), np.float32)
+    features = samples.features if source else np.where(SOURCE, np.float32(np.nan), samples.features)
+    numbers = torch.from_numpy(features)
+    read = ensemble.encoded(numbers)
+    found = torch.zeros(len(features), len(CLASSES)) if trees is None else trees(numbers[:, :EARLY])[0]
     for first in range(0, len(found), CHUNK):
         part = slice(first, first + CHUNK)
         seen = images.views(samples.images[part], samples.valid[part])
-        found[part] = network.eval()(seen, *(each[part] for each in read))[-1].numpy()
-    return found
+        found[part] += network.eval()(seen, *(each[part] for each in read))[-1]
+    return found.numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +21,24 @@ NEVER = torch.finfo(torch.float32).max
 ABSENT = -10.0  # logit of a class that no row has
 
 
-def grow(
-    trees: Trees,
-    member: int,
+def grown(
     values: np.ndarray,
     labels: np.ndarray,
     heavy: np.ndarray,
+    classes: int,
+    *,
+    trees: int,
+    depth: int,
     rate: float,
     seed: int,
-) -> None:
-    """Fill one member of `trees` from columns (rows, columns), class indices and weights (rows,).
+) -> Trees:
+    """The trees of one member, from columns (rows, columns), class indices and weights (rows,).
 
     On one thread: the same seed gives the same trees.
     """
-    _, count, leaves, _ = trees.leaves.shape
     booster = CatBoostClassifier(
-        iterations=count,
-        depth=leaves.bit_length() - 1,
+        iterations=trees,
+        depth=depth,
         learning_rate=rate,
         l2_leaf_reg=REGULARISATION,
         rsm=COLUMNS,
@@ -53,15 +55,26 @@ def grow(
     with tempfile.TemporaryDirectory() as room:
         path = Path(room, "trees.json")
         booster.save_model(str(path), format="json")
-        grown = json.loads(path.read_text())
+        written = json.loads(path.read_text())
     called = torch.from_numpy(booster.classes_.astype(np.int64))
-    trees.border[:, member] = NEVER  # of a tree with fewer questions the rest is answered by no
-    trees.feature[:, member], trees.leaves[member] = 0, 0
-    for i, tree in enumerate(grown["oblivious_trees"]):
+    found = Trees(1, trees, depth, classes)
+    found.border.fill_(NEVER)  # of a tree with fewer questions the rest is answered by no
+    for i, tree in enumerate(written["oblivious_trees"]):
         for level, question in enumerate(tree["splits"] or []):
-            trees.feature[level, member, i] = question["float_feature_index"]
-            trees.border[level, member, i] = question["border"]
+            found.feature[level, 0, i] = question["float_feature_index"]
+            found.border[level, 0, i] = question["border"]
         said = torch.tensor(tree["leaf_values"], dtype=torch.float32).view(-1, len(called))
-        trees.leaves[member, i, : len(said), called] = said
-    trees.base[member] = ABSENT
-    trees.base[member, called] = torch.tensor(grown["scale_and_bias"][1], dtype=torch.float32)
+        found.leaves[0, i, : len(said), called] = said
+    found.base.fill_(ABSENT)
+    found.base[0, called] = torch.tensor(written["scale_and_bias"][1], dtype=torch.float32)
+    return found
+
+
+def joined(members: Sequence[Trees]) -> dict[str, torch.Tensor]:
+    """The state of Trees that have these members."""
+    return {
+        name: torch.cat(
+            [getattr(one, name) for one in members], dim=1 if name in ("feature", "border") else 0
+        )
+        for name in ("feature", "border", "leaves", "base")
+    }

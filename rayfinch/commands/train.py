@@ -122,7 +122,7 @@ def _train(
             )
         version = check_version(out.resolve().name, out)
         chosen = settings(network.Config, config, epochs)
-        if getattr(chosen, "simulated", 0):
+        if getattr(chosen, "simulated", 0) or getattr(chosen, "workers", 0):
             _start_ray()
         trained = network.train(
             data, out, version, chosen, seed, shlex.join(["rayfinch", *sys.argv[1:]]), _say
@@ -147,7 +147,7 @@ def _registry(uri: str | None) -> Registry:
 
 
 def _start_ray() -> None:
-    """Simulated alerts are made by its tasks: on RAY_ADDRESS's cluster, or on this machine's cores."""
+    """Its tasks simulate alerts, its workers train: on RAY_ADDRESS's cluster, or on this machine's cores."""
     from rayfinch.config import RaySettings
     from rayfinch.wiring import start_ray
 
@@ -165,7 +165,11 @@ def _told(manifest: Any, out: Path) -> str:
     lines = [
         f"{manifest.name} {manifest.version} -> {out}",
         f"held-out macro-F1 {held['macro_f1']:.3f}"
-        + (f" (folds: {folds})" if (folds := metrics.get("macro_f1_of_folds")) else ""),
+        + (
+            f" ({', '.join(map(str, times))} by times over)"
+            if (times := metrics.get("macro_f1_of_times"))
+            else ""
+        ),
         f"by {metrics['method']}",
         f"accuracy {held['accuracy']:.3f}, calibration error {held['calibration_error']:.3f}",
         "",
