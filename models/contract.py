@@ -125,6 +125,12 @@ def shipped() -> Path:
     return Path(__file__).parent / "shipped"
 
 
+def shipped_version(name: str) -> Path:
+    """The folder of the version of network `name` that comes with Rayfinch: there is one of each."""
+    [folder] = (shipped() / name).iterdir()
+    return folder
+
+
 def scores(classes: tuple[str, ...], probabilities, known) -> pa.Table:
     """The answer of `score`: `probabilities` (rows, classes) as columns, null where `known` (rows) is false.
 

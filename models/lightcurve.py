@@ -6,7 +6,6 @@ add up. A few members of both, each trained without a different part of the obje
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self, cast
 
@@ -20,16 +19,16 @@ from models import points as light_curves
 from models.contract import scores
 from models.encoding import Encoding
 from models.folders import digest
-from models.manifest import Manifest, ModelError, read_manifest
+from models.manifest import ModelError, read_manifest
+from models.network import Network
 from models.perceptron import Perceptrons, perceptron
 from models.shapes import NAMES, shapes
 from models.trees import Trees
-from models.variants import Call, Measured, Variant, fastest, measured
+from models.variants import Call
 from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
-ROWS = (64, 128, 256)
 SPAN = NAMES.index("span")
 YOUNG = 10.0  # days in which the youth of a light curve falls to 1/e
 
@@ -93,20 +92,12 @@ class Together:
         return self._ensemble.decided(self._read(self._ensemble.encoding(shape)), shape)
 
 
-class LightCurve:
+class LightCurve(Network[Ensemble]):
     """The network through the contract of models."""
 
     classes = CLASSES
     inputs = light_curves.INPUTS
-
-    def __init__(self, manifest: Manifest, ensemble: Ensemble, device: str = "cpu", digest: str = "") -> None:
-        self.name, self.version = manifest.name, manifest.version
-        self.precondition = manifest.precondition
-        self.manifest = manifest
-        self._device = torch.device(device)
-        self._ensemble = ensemble.eval().to(self._device)
-        rows = accelerator.ROWS if self._device.type == "cuda" else ROWS
-        self._variant = fastest(self._variants(rows), self._example, digest)
+    ROWS = (64, 128, 256)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -118,23 +109,10 @@ class LightCurve:
         ensemble = network(lambda: Ensemble(**manifest.hyperparameters), folder)
         return cls(manifest, ensemble, device, digest(folder))
 
-    @property
-    def variant(self) -> Variant:
-        """How the network is evaluated here."""
-        return self._variant
-
-    def measured(self, rows: Sequence[int] = ROWS) -> list[Measured]:
-        """What each form of the network costs on this machine, in passes of so many rows."""
-        return measured(self._variants(rows), self._example)
-
-    def _variants(self, rows: Sequence[int]) -> list[Variant]:
-        calls: dict[str, Call] = {"fp32": self._ensemble, "together": Together(self._ensemble)}
-        if self._device.type == "cuda":
-            calls |= {f"{name}, recorded": accelerator.Recorded(call) for name, call in calls.items()}
-        return [Variant(name, n, call) for name, call in calls.items() for n in rows]
+    def _forms(self) -> dict[str, Call]:
+        return {"fp32": self._ensemble, "together": Together(self._ensemble)}
 
     def _example(self, rows: int) -> tuple[torch.Tensor, ...]:
-        """Inputs of one pass as they look."""
         draw = torch.Generator().manual_seed(0)
         return (torch.randn(rows, len(NAMES), generator=draw).to(self._device),)
 

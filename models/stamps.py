@@ -6,7 +6,6 @@ probabilities are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,19 +19,17 @@ from models.contract import scores
 from models.encoding import Encoding
 from models.features import INPUTS, LATE, NAMES, packet_features
 from models.folders import digest
-from models.manifest import Manifest, ModelError, read_manifest
+from models.manifest import ModelError, read_manifest
+from models.network import Network
 from models.perceptron import perceptron
 from models.together import Together
 from models.trees import Trees
-from models.variants import Measured, Variant, fastest, formats, measured
+from models.variants import Call, formats
 from models.weights import network
 
 CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
 ARCHITECTURE = "models.stamps:Stamps"
 EARLY = len(NAMES) - len(LATE)
-# Rows per pass. Fixed, the last one padded: a row's result must not depend on how many came with it; and few,
-# because a stream's blocks are a few hundred alerts and larger passes are hardly faster on a CPU.
-ROWS = 64
 
 
 class Member(nn.Module):
@@ -125,20 +122,14 @@ class Ensemble(nn.Module):
         return torch.softmax(found / self.temperature, dim=2).mean(dim=0)
 
 
-class Stamps:
+class Stamps(Network[Ensemble]):
     """The network through the contract of models."""
 
     classes = CLASSES
     inputs = ("cutouts", *INPUTS)
-
-    def __init__(self, manifest: Manifest, ensemble: Ensemble, device: str = "cpu", digest: str = "") -> None:
-        self.name, self.version = manifest.name, manifest.version
-        self.precondition = manifest.precondition
-        self.manifest = manifest
-        self._device = torch.device(device)
-        self._ensemble = ensemble.eval().to(self._device)
-        rows = accelerator.ROWS if self._device.type == "cuda" else [ROWS]
-        self._variant = fastest(self._variants(rows), self._example, digest)
+    # Fixed, the last pass padded: a row's result must not depend on how many came with it; and few, because a
+    # stream's blocks are a few hundred alerts and larger passes are hardly faster on a CPU.
+    ROWS = (64,)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -152,25 +143,14 @@ class Stamps:
         ensemble = network(lambda: Ensemble(**manifest.hyperparameters), folder)
         return cls(manifest, ensemble, device, digest(folder))
 
-    @property
-    def variant(self) -> Variant:
-        """How the network is evaluated here."""
-        return self._variant
-
-    def measured(self, rows: Sequence[int] = (ROWS,)) -> list[Measured]:
-        """What each form of the network costs on this machine, in passes of so many rows."""
-        return measured(self._variants(rows), self._example)
-
-    def _variants(self, rows: Sequence[int]) -> list[Variant]:
-        calls = formats(self._ensemble)
-        calls["together"] = Together(self._ensemble, verdict)
-        calls["together, bf16"] = Together(self._ensemble, verdict, torch.bfloat16)
-        if self._device.type == "cuda":
-            calls |= {f"{name}, recorded": accelerator.Recorded(call) for name, call in calls.items()}
-        return [Variant(name, n, call) for name, call in calls.items() for n in rows]
+    def _forms(self) -> dict[str, Call]:
+        return {
+            **formats(self._ensemble),
+            "together": Together(self._ensemble, verdict),
+            "together, bf16": Together(self._ensemble, verdict, torch.bfloat16),
+        }
 
     def _example(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs of one pass as they look."""
         draw = torch.Generator().manual_seed(0)
         shown = torch.randn(rows, 3, 63, 63, generator=draw) * 3
         read = torch.randn(rows, len(NAMES), generator=draw)

@@ -149,7 +149,7 @@ def stamps(data: Path, classes: Mapping[str, str] = STAMP_CLASSES) -> Labelled:
     )
     assert table.schema.field("cutout_shape").type == CUTOUT_SHAPE
     labels = np.array([classes[label] for label in alerts["label"]])
-    return Labelled(table, labels, alerts["objectId"].to_numpy(), dict(left_out), _digest(data, STAMPS))
+    return Labelled(table, labels, alerts["objectId"].to_numpy(), dict(left_out), digests(data, STAMPS))
 
 
 def light_curves(data: Path, classes: Mapping[str, str] = LIGHT_CURVE_CLASSES) -> Labelled:
@@ -212,7 +212,7 @@ def light_curves(data: Path, classes: Mapping[str, str] = LIGHT_CURVE_CLASSES) -
         source=pa.array([{}] * len(own), pa.struct([])),
     )
     labels = np.array([label[oid] for oid in oids[own]])
-    return Labelled(table, labels, oids[own], dict(left_out), _digest(data, LIGHT_CURVES))
+    return Labelled(table, labels, oids[own], dict(left_out), digests(data, LIGHT_CURVES))
 
 
 def nanojansky(magnitude: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -259,7 +259,7 @@ def _files(data: Path, names: tuple[str, ...]) -> list[Path]:
     return [data / name for name in names]
 
 
-def _digest(data: Path, names: tuple[str, ...]) -> dict[str, dict[str, object]]:
+def digests(data: Path, names: tuple[str, ...]) -> dict[str, dict[str, object]]:
     """sha256 and size in bytes of each file that was read."""
     return {
         name: {

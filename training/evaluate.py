@@ -79,7 +79,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 def temperature(truth: np.ndarray, logits: np.ndarray) -> float:
     """The T that minimises the log loss of softmax(logits / T)."""
-    return _least(lambda t: log_loss(truth, softmax(logits, t)))
+    return least(lambda t: log_loss(truth, softmax(logits, t)))
 
 
 def temperatures(truth: np.ndarray, logits: np.ndarray, youth: np.ndarray) -> tuple[float, float]:
@@ -93,8 +93,8 @@ def temperatures(truth: np.ndarray, logits: np.ndarray, youth: np.ndarray) -> tu
         return log_loss(truth, tempered(logits, (old, young), youth))
 
     for _ in range(4):
-        old = _least(partial(loss, young=young))
-        young = _least(partial(loss, old))
+        old = least(partial(loss, young=young))
+        young = least(partial(loss, old))
     return old, young
 
 
@@ -104,7 +104,7 @@ def tempered(logits: np.ndarray, temperatures: tuple[float, float], youth: np.nd
     return softmax(logits / (old + (young - old) * youth))
 
 
-def _least(loss: Callable[[float], float]) -> float:
+def least(loss: Callable[[float], float]) -> float:
     """Where `loss` of a temperature is least, by golden-section search in its logarithm."""
     low, high = np.log(0.2), np.log(10.0)
     ratio = (np.sqrt(5) - 1) / 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from training import dataset
+from training import dataset, histories
 from training.dataset import DatasetError, Labelled
 
 LABEL = "label"
@@ -60,7 +60,16 @@ def others(path: Path, classes: Sequence[str], found: Labelled) -> Labelled | No
 
 
 def _folder(path: Path, classes: Sequence[str]) -> tuple[Reader, Path, Mapping[str, str]]:
-    """How to read the data set that has the classes, where it is, and the class of each of its labels."""
+    """How to read the data set that has the classes, where it is, and the class of each of its labels.
+
+    A folder with both data sets has alerts with both, for a network of both.
+    """
+    if (
+        set(classes) >= set(dataset.LIGHT_CURVE_CLASSES.values())
+        and all((path / files[0]).is_file() for files in (dataset.STAMPS, dataset.LIGHT_CURVES))
+        and set(classes) & set(dataset.STAMP_CLASSES.values())
+    ):
+        return histories.fused, path, dataset.STAMP_CLASSES
     kinds: tuple[tuple[str, Mapping[str, str], Reader], ...] = (
         ("stamps", dataset.STAMP_CLASSES, dataset.stamps),
         ("lightcurves", dataset.LIGHT_CURVE_CLASSES, dataset.light_curves),
@@ -70,7 +79,7 @@ def _folder(path: Path, classes: Sequence[str]) -> tuple[Reader, Path, Mapping[s
     data = path.parent if within else path
     for name, known, reader in kinds:
         if set(known.values()) & set(classes) and (data / name).is_dir() and path in (data, data / name):
-            return reader, data, known
+            return reader, data, {label: name for label, name in known.items() if name in classes}
     raise DatasetError(
         f"{path} has no data set with the classes {', '.join(classes)}: give a folder with stamps/ or "
         "lightcurves/, or a Parquet file of alerts with a column of labels"

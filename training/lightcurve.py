@@ -15,10 +15,11 @@ from models.encoding import Encoding
 from models.lightcurve import ARCHITECTURE, CLASSES, Ensemble, LightCurve, youth
 from models.manifest import Manifest
 from models.perceptron import perceptron
-from models.points import DETECTION, FORCED, LIMIT, MOST_POINTS, Points, points
+from models.points import MOST_POINTS, Points, points
 from models.shapes import NAMES, shapes
 from models.trees import Trees
 from training import baseline, conformal, dataset, evaluate, fitting
+from training.cuts import Cuts, truncated, until
 from training.epochs import DAYS, at_age
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
@@ -56,6 +57,10 @@ class Config:
     young: float = 0.75
     workers: int = 2
     gpu: float = 0.0
+
+    @property
+    def cuts(self) -> Cuts:
+        return Cuts(self.truncate, self.month, self.force, self.noise, self.thin)
 
     @property
     def schedule(self) -> Schedule:
@@ -113,7 +118,7 @@ def train(
         told = fitting.within(f"member {k + 1}/{folds.members}", progress)
         trees = _trees(samples.take(learn), config, seed + k, told)
         member, curve = _member(samples.take(learn), network.encoding, config, seed + k, told, device)
-        said = {name: _logits(member, trees, network, values[test]) for name, values in seen.items()}
+        said = {name: logits(member, trees, 0, network, values[test]) for name, values in seen.items()}
         return Learned(member, trees, curve, said)
 
     members = trained(folds.members, learned, Workers(config.workers, config.gpu), seed, progress)
@@ -205,7 +210,7 @@ def _trees(learn: Samples, config: Config, seed: int, progress: Progress) -> Tre
     """One member's, from light curves as they are and `copies` of them, cut and noisy."""
     progress(f"{config.trees} trees")
     draw = np.random.default_rng(seed)
-    views = [learn.curves, *(augmented(learn.curves, config, draw) for _ in range(config.copies))]
+    views = [learn.curves, *(config.cuts.made(learn.curves, draw) for _ in range(config.copies))]
     weights = fitting.class_weights(learn.labels, len(CLASSES), config.class_power)
     labels = np.tile(learn.labels, len(views))
     return grown(
@@ -228,7 +233,7 @@ def _member(
     part = evaluate.folds(samples.groups, samples.labels, config.validation, seed)
     learn, check = samples.take(np.flatnonzero(part != 0)), samples.take(np.flatnonzero(part == 0))
     weights = fitting.class_weights(learn.labels, len(CLASSES), config.class_power)
-    shorter = truncated(check.curves, _until(check.curves, 6))
+    shorter = truncated(check.curves, until(check.curves, 6))
     whole = [shapes(curves) for curves in (check.curves, shorter)]
     heavy = weights[check.labels]
 
@@ -240,7 +245,7 @@ def _member(
     draw = np.random.default_rng(seed)
 
     def batches(epoch: int) -> Iterator[Batch]:
-        values = torch.from_numpy(shapes(augmented(learn.curves, config, draw)))
+        values = torch.from_numpy(shapes(config.cuts.made(learn.curves, draw)))
         for rows in np.array_split(draw.permutation(len(learn.labels)), steps):
             labels = learn.labels[rows]
             yield (encoding(values[rows]),), torch.from_numpy(labels), torch.from_numpy(weights[labels])
@@ -250,49 +255,9 @@ def _member(
     return fitting.fit(network, config.schedule, batches, steps, validate, config.smoothing, progress, device)
 
 
-def _until(curves: Points, count: int | np.ndarray) -> np.ndarray:
-    """int64 (rows,): the point that is the `count`-th detection of each row (its last, if it has fewer)."""
-    detected = curves.kind == DETECTION
-    total = np.concatenate([[0], np.cumsum(detected)])
-    wanted = np.minimum(total[curves.offsets[:-1]] + count, total[curves.offsets[1:]])
-    return np.searchsorted(total, wanted, side="left") - 1
-
-
-def truncated(curves: Points, last: np.ndarray, days: np.ndarray | None = None) -> Points:
-    """The light curves when point `last` of each was the alert; of the last `days` (rows,), if given."""
-    row = curves.row
-    keep = np.arange(len(row)) <= last[row]
-    if days is not None:
-        keep &= curves.mjd >= (curves.mjd[last] - days)[row]
-    return curves.where(keep)
-
-
-def augmented(curves: Points, config: Config, draw: np.random.Generator) -> Points:
-    """Cut at a random detection; some to the 30 days of a packet; limits as forced photometry; noise; gaps.
-
-    The number of detections that are kept is uniform in its logarithm: a stream asks most about young ones.
-    """
-    rows = len(curves.offsets) - 1
-    detected = np.bincount(curves.row[curves.kind == DETECTION], minlength=rows)
-    kept = np.floor(np.exp(draw.uniform(0, np.log(detected + 1)))).astype(np.int64)
-    kept = np.where(draw.random(rows) < config.truncate, np.clip(kept, 1, detected), detected)
-    days = np.where(draw.random(rows) < config.month, 30.0, np.inf)
-    curves = truncated(curves, _until(curves, kept), days)
-    row = curves.row
-    lost = draw.random(len(row)) < (draw.uniform(0, config.thin, rows))[row]
-    lost[curves.offsets[1:] - 1] = False
-    curves = curves.where(~lost)
-    row = curves.row
-    forced = (draw.random(rows) < config.force)[row] & (curves.kind == LIMIT)
-    noise = draw.normal(size=len(row)) * curves.flux_err
-    flux = np.where(forced, noise, curves.flux + np.where(curves.kind == LIMIT, 0, config.noise * noise))
-    kind = np.where(forced, FORCED, curves.kind).astype(np.int8)
-    return Points(curves.mjd, curves.band, flux, curves.flux_err, kind, curves.offsets)
-
-
 @torch.inference_mode()
-def _logits(member: nn.Module, trees: Trees, network: Ensemble, values: np.ndarray) -> np.ndarray:
-    """float32 (rows, classes) of one member: perceptron and trees, rare classes lifted while young."""
+def logits(member: nn.Module, trees: Trees, k: int, network: Ensemble, values: np.ndarray) -> np.ndarray:
+    """float32 (rows, classes) of a perceptron and the `k`-th of `trees`, rare classes lifted while young."""
     shape = torch.from_numpy(values)
     read = member.eval()(network.encoding(shape))
-    return (read + trees(shape)[0] + youth(shape) * network.rarity).numpy()
+    return (read + trees(shape)[k] + youth(shape) * network.rarity).numpy()

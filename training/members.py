@@ -74,7 +74,7 @@ def trained(members: int, work: Work[R], workers: Workers, seed: int, progress: 
 
 
 def _share(given: dict[str, Any]) -> None:
-    """In a worker: every so manieth member."""
+    """In a worker: the members of its rank, and each so many further."""
     import ray
     from ray import train
 

@@ -105,7 +105,9 @@ def train(
         told = fitting.within(f"member {k + 1}/{folds.members}", progress)
         trees = _trees(learn, config, seed + k)
         member, curve = _member(learn, network, config, seed + k, told, begin, device)
-        said = [_logits(member, trees, network, test, source) for source in (True, False)]
+        said = [
+            logits(member, network, test, source) + votes(trees, test, source)[0] for source in (True, False)
+        ]
         return Learned(member, trees, curve, *said)
 
     members = trained(folds.members, learned, Workers(config.workers, config.gpu), seed, progress)
@@ -240,7 +242,7 @@ def _member(
     heavy = weights[check.labels]
 
     def validate(network: nn.Module) -> float:
-        return evaluate.tempered_loss(check.labels, _logits(network, None, ensemble, check), heavy)
+        return evaluate.tempered_loss(check.labels, logits(network, ensemble, check), heavy)
 
     draw = np.random.default_rng(seed)
 
@@ -271,16 +273,21 @@ INJECTED = 2000
 
 
 @torch.inference_mode()
-def _logits(
-    network: nn.Module, trees: Trees | None, ensemble: Ensemble, samples: Samples, source: bool = True
-) -> np.ndarray:
-    """float32 (rows, classes) of one member; without the survey's own columns if `source` is false."""
-    features = samples.features if source else np.where(SOURCE, np.float32(np.nan), samples.features)
-    numbers = torch.from_numpy(features)
-    read = ensemble.encoded(numbers)
-    found = torch.zeros(len(features), len(CLASSES)) if trees is None else trees(numbers[:, :EARLY])[0]
+def logits(network: nn.Module, ensemble: Ensemble, samples: Samples, source: bool = True) -> np.ndarray:
+    """float32 (rows, classes) of one member but its trees; if not `source`, without the survey's columns."""
+    read = ensemble.encoded(torch.from_numpy(_columns(samples, source)))
+    found = np.empty((len(samples.labels), len(CLASSES)), np.float32)
     for first in range(0, len(found), CHUNK):
         part = slice(first, first + CHUNK)
         seen = images.views(samples.images[part], samples.valid[part])
-        found[part] += network.eval()(seen, *(each[part] for each in read))[-1]
-    return found.numpy()
+        found[part] = network.eval()(seen, *(each[part] for each in read))[-1].numpy()
+    return found
+
+
+def votes(trees: Trees, samples: Samples, source: bool = True) -> np.ndarray:
+    """float32 (members, rows, classes): what the trees add to the logits."""
+    return trees(torch.from_numpy(_columns(samples, source))[:, :EARLY]).numpy()
+
+
+def _columns(samples: Samples, source: bool) -> np.ndarray:
+    return samples.features if source else np.where(SOURCE, np.float32(np.nan), samples.features)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from broker.archive.archive import Archive
-from models.contract import shipped
+from models.contract import shipped, shipped_version
 from models.folders import write_aliases
 from models.golden import FILE as GOLDEN
 from models.manifest import FILE, WEIGHTS
@@ -139,7 +139,7 @@ def archived(archive: Archive) -> dict[str, Any]:
 def versions(folder: Path) -> Path:
     """The shipped models, and of one of them a second version, a broken, a raising and a slow one."""
     shutil.copytree(shipped() / "lightcurve", folder / "lightcurve")
-    [own] = (shipped() / MODEL).iterdir()
+    own = shipped_version(MODEL)
     doubles = {"raising": {"every": 10}, "slow": {"seconds_per_alert": SLOW_S}}
     for version in (SHIPPED, NEXT, "broken", *doubles):
         target = folder / MODEL / version

@@ -99,6 +99,44 @@ def anomaly(
     _train(network, data, out, config, seed, None, None if untracked else _registry(registry), as_json)
 
 
+@app.command()
+def fusion(
+    data: Data,
+    out: Out,
+    stamps: Annotated[
+        Path | None, typer.Option(help="The stamps version in it.", show_default="the shipped one")
+    ] = None,
+    lightcurve: Annotated[
+        Path | None,
+        typer.Option(help="The lightcurve version in it.", show_default="the shipped one"),
+    ] = None,
+    config: File = None,
+    seed: Seed = 1,
+    registry: Runs = None,
+    untracked: Untracked = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the network of both: one verdict from cutouts, packet columns and history.
+
+    It holds a version of each of the other two, trained on the same data.
+
+    Example: rayfinch train fusion --data ../shared/data --out versions/fusion/1 --stamps versions/stamps/5
+    """
+    from functools import partial
+    from types import SimpleNamespace
+
+    from models.contract import shipped_version
+    from training import fusion as network
+
+    held = partial(
+        network.train,
+        of_stamps=stamps or shipped_version("stamps"),
+        of_lightcurve=lightcurve or shipped_version("lightcurve"),
+    )
+    bound = SimpleNamespace(Config=network.Config, train=held)
+    _train(bound, data, out, config, seed, None, None if untracked else _registry(registry), as_json)
+
+
 def _train(
     network: Any,
     data: Path,
@@ -188,6 +226,8 @@ def _told(manifest: Any, out: Path) -> str:
         )
         if "injected" in real:
             lines.append(f"of {real['injected']} simulated artefacts {real['injected_kept']:.1%} are kept")
+    if "where_both_exist" in metrics:
+        lines += ["", *_both(metrics["where_both_exist"])]
     if "questions" in metrics:
         lines += ["", *_asked(metrics)]
     for days, row in metrics.get("at_days", {}).items():
@@ -203,6 +243,20 @@ def _beside(trees: dict[str, Any], sets: dict[str, float]) -> list[str]:
         f"{trees['method']}, on the same numbers and folds: macro-F1 {trees['macro_f1']:.3f}; "
         f"the network gains {gain:+.3f} ({low:+.3f} to {high:+.3f})",
         f"sets of 90 %: {sets['coverage']:.3f} hold the class, {sets['mean_size']:.2f} classes on average",
+    ]
+
+
+def _both(found: dict[str, Any]) -> list[str]:
+    """What a network of both brings where there is both."""
+    kinds, types = found["kinds"], found["all_classes_against_lightcurve"]
+    gained = "{:+.3f} ({:+.3f} to {:+.3f})"
+    return [
+        f"of {found['alerts']} alerts with images and history, macro-F1:",
+        f"five kinds: stamps {kinds['part']:.3f}, both {kinds['fusion']:.3f}, "
+        f"{gained.format(*kinds['gain'])}",
+        f"all classes: lightcurve {types['part']:.3f}, both {types['fusion']:.3f}, "
+        f"{gained.format(*types['gain'])}",
+        f"a history alone, of asteroid, SN, variable and bogus: {found['history_alone']:.3f}",
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models import accelerator
-from models.contract import Model, open_model, shipped
+from models.contract import Model, open_model, shipped_version
 from models.testing import alerts
 from models.variants import AGREEMENT
 
@@ -22,7 +22,7 @@ def matrix(answer: pa.Table) -> np.ndarray:
 
 
 def served(name: str, device: str) -> Model:
-    return open_model(shipped() / name / "3", device)
+    return open_model(shipped_version(name), device)
 
 
 def test_a_pass_is_filled_with_its_first_row() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.contract import Model, ModelError, open_model, shipped
+from models.contract import Model, ModelError, open_model, shipped, shipped_version
 from models.manifest import FILE, WEIGHTS, read_manifest
 from models.stamps import Stamps
 
@@ -20,7 +20,7 @@ VERSIONS = sorted(path.parent for path in shipped().glob("*/*/model.json"))
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the shipped stamps network, to be spoilt."""
-    return Path(shutil.copytree(shipped() / "stamps" / "3", tmp_path / "1"))
+    return Path(shutil.copytree(shipped_version("stamps"), tmp_path / "1"))
 
 
 def spoil(folder: Path, **changes: object) -> Path:

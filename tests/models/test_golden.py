@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load_file, save_file
 
-from models.contract import open_model, shipped
+from models.contract import open_model, shipped, shipped_version
 from models.doubles import Double
 from models.golden import FILE, check_golden, read_golden, write_golden
 from models.manifest import WEIGHTS, ModelError
@@ -18,7 +18,7 @@ from models.testing import alerts
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shipped() / "lightcurve" / "3", tmp_path / "1"))
+    return Path(shutil.copytree(shipped_version("lightcurve"), tmp_path / "1"))
 
 
 @pytest.mark.parametrize("name", ["stamps", "lightcurve"])

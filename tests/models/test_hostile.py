@@ -13,13 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.contract import open_model, shipped
+from models.contract import open_model, shipped_version
 from models.manifest import FILE, WEIGHTS, ModelError
 
 
 @pytest.fixture
 def stamps(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shipped() / "stamps" / "3", tmp_path / "1"))
+    return Path(shutil.copytree(shipped_version("stamps"), tmp_path / "1"))
 
 
 def _change(folder: Path, **changes: object) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.contract import Model, open_model, shipped
+from models.contract import Model, open_model, shipped_version
 from models.doubles import Double
 from models.testing import (
     PROMISES,
@@ -20,7 +20,7 @@ from models.testing import (
 
 @pytest.fixture(scope="module", params=["stamps", "lightcurve"])
 def network(request: pytest.FixtureRequest) -> Model:
-    return open_model(shipped() / request.param / "3")
+    return open_model(shipped_version(request.param))
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from models.contract import open_model, shipped
+from models.contract import open_model, shipped_version
 from models.stamps import CLASSES, EARLY, Stamps, verdict
 
 
 def network() -> Stamps:
-    found = open_model(shipped() / "stamps" / "3")
+    found = open_model(shipped_version("stamps"))
     assert isinstance(found, Stamps)
     return found
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models import lightcurve
-from models.contract import open_model, shipped
+from models.contract import open_model, shipped_version
 from models.lightcurve import LightCurve
 from models.stamps import Stamps, verdict
 from models.together import Together
@@ -102,7 +102,7 @@ def test_where_nothing_can_be_kept_it_is_measured_each_time(tmp_path, monkeypatc
 
 
 def test_perceptrons_of_light_curves_say_together_what_they_say_one_by_one() -> None:
-    network = open_model(shipped() / "lightcurve" / "3")
+    network = open_model(shipped_version("lightcurve"))
     assert isinstance(network, LightCurve)
     (shape,) = network._example(100)
     shape[::3, ::2] = torch.nan
@@ -114,7 +114,7 @@ def test_perceptrons_of_light_curves_say_together_what_they_say_one_by_one() -> 
 
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-5), (torch.bfloat16, AGREEMENT)])
 def test_members_evaluated_together_say_what_they_say_one_by_one(dtype, gap) -> None:
-    network = open_model(shipped() / "stamps" / "3")
+    network = open_model(shipped_version("stamps"))
     assert isinstance(network, Stamps)
     inputs = network._example(128)
     with torch.inference_mode():

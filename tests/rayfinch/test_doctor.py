@@ -13,7 +13,7 @@ import yaml
 from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner
 
-from models.contract import shipped
+from models.contract import shipped_version
 from models.registry import Registry
 from rayfinch import deployment, machine
 from rayfinch.checks import guarded
@@ -171,14 +171,15 @@ def test_the_registry_must_answer_and_know_a_champion_of_each_model(settings, tm
     assert check.state == "failure"
     assert "no registry is in" in check.found
     store = Registry(wanted.registry.uri)
-    store.register(shipped() / "lightcurve" / "3")
+    folder = shipped_version("lightcurve")
+    store.register(folder)
     check = deployment.registry(wanted)
     assert (check.state, check.mend) == ("warning", "rayfinch models promote NAME@VERSION")
     assert "no champion of lightcurve" in check.found
-    store.alias("lightcurve", "champion", "3")
+    store.alias("lightcurve", "champion", folder.name)
     check = deployment.registry(wanted)
     assert check.state == "ok"
-    assert "lightcurve@3" in check.found
+    assert f"lightcurve@{folder.name}" in check.found
 
 
 def test_a_gpu_that_is_not_here_fails(settings):

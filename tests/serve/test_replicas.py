@@ -13,7 +13,7 @@ from ray import serve
 
 from broker.packets.decode import decode
 from broker.packets.survey import survey
-from models.contract import ModelError, shipped
+from models.contract import ModelError, shipped_version
 from models.folders import write_aliases
 from serve.scoring import Deployed, application, deploy, shadow
 from serve.versions import ServedModels
@@ -23,7 +23,7 @@ from tests.support.deployment import eventually
 def install(folder: Path, version: str) -> Path:
     """The shipped light-curve network once more, as another version."""
     to = folder / "lightcurve" / version
-    shutil.copytree(shipped() / "lightcurve" / "3", to)
+    shutil.copytree(shipped_version("lightcurve"), to)
     manifest = json.loads((to / "model.json").read_text())
     (to / "model.json").write_text(json.dumps(manifest | {"version": version}))
     return to

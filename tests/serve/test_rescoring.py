@@ -13,7 +13,7 @@ from broker.archive.rescored import Rescored
 from broker.packets.decode import decode
 from broker.packets.schema import SCORES
 from broker.packets.survey import survey
-from models.contract import open_model, shipped
+from models.contract import open_model, shipped_version
 from models.doubles import Double
 from serve.rescoring import Rescorer, rescore, scored
 from serve.scorer import entries
@@ -37,7 +37,7 @@ def archive(tmp_path: Path, ztf_packets: list[tuple[str, bytes]]) -> Archive:
 
 @pytest.mark.parametrize("name", ["stamps", "lightcurve"])
 def test_the_scores_are_those_that_the_version_gives_in_a_stream(archive, ztf_packets, name) -> None:
-    folder = shipped() / name / "3"
+    folder = shipped_version(name)
     model = open_model(folder)
     live = decode(survey("ztf"), [packet for _, packet in ztf_packets[:60]], cutouts=True).alerts
     _, wanted = entries(model, np.arange(60), model.score(live))
@@ -57,7 +57,7 @@ def test_a_version_that_raises_costs_its_own_scores(archive) -> None:
 
 def test_a_run_goes_on_where_the_last_one_ended(archive, ray_cluster) -> None:
     told: list[tuple[int, int]] = []
-    folder = shipped() / "lightcurve" / "3"
+    folder = shipped_version("lightcurve")
     first = rescore(archive, folder, "band = 'g'", 1, lambda *now: told.append(now))
     assert first["scored"] == first["alerts"] > 0
     assert told[0] == (0, first["alerts"])
@@ -66,5 +66,5 @@ def test_a_run_goes_on_where_the_last_one_ended(archive, ray_cluster) -> None:
     assert rest == {"alerts": 60, "before": first["alerts"], "scored": 60 - first["alerts"], "failed": 0}
     kept = Rescored(archive.uri, "ztf")
     ids = archive.get(columns=["alert_id"])["alert_id"].to_pylist()
-    assert kept.ids("lightcurve", "3") == set(ids)
+    assert kept.ids("lightcurve", folder.name) == set(ids)
     assert sorted(kept.get(ids)["alert_id"].to_pylist()) == sorted(ids), "each once"

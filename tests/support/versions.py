@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from models.contract import open_model, shipped
+from models.contract import open_model, shipped_version
 from models.golden import FILE, write_golden
 from models.manifest import WEIGHTS
 from models.testing import alerts
@@ -28,7 +28,7 @@ class Versions:
     def make(self, version: str, like: str = "lightcurve", **changes: Any) -> Path:
         """A copy of a shipped version; `changes` are keys of its model.json."""
         folder = self.root / version
-        shutil.copytree(shipped() / like / "3", folder)
+        shutil.copytree(shipped_version(like), folder)
         path = folder / "model.json"
         document = json.loads(path.read_text())
         path.write_text(json.dumps({**document, "name": self.name, "version": version, **changes}))

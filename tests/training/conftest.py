@@ -72,9 +72,7 @@ def _light_curves(folder: Path, draw: np.random.Generator) -> None:
         for j in range(12):
             limit = j < 3 or j == 11
             error = None if limit else 0.1
-            rows.append(
-                (f"ZTF{i:03d}", kind, "gr"[j % 2], 59000.0 + 3 * j, draw.uniform(18, 20), error, limit)
-            )
+            rows.append((f"ZTF{i}", kind, "gr"[j % 2], 59000.0 + 3 * j, draw.uniform(18, 20), error, limit))
     columns = ["oid", "type", "band", "mjd", "mag", "magerr", "is_upper_limit"]
     pl.DataFrame(rows, columns, orient="row").with_columns(
         pl.col("oid", "type", "band").cast(pl.Categorical)

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from models.contract import shipped
+from models.contract import shipped_version
 from rayfinch.cli import app
 
 
@@ -27,12 +27,16 @@ def elsewhere(tmp_path, monkeypatch):
 def test_a_network_of_stamps_is_judged_and_drawn(shared, tmp_path):
     png = tmp_path / "stamps.png"
     code, said = evaluated(
-        shipped() / "stamps" / "3", "--data", shared / "data", "--plots", png, "--against",
-        shipped() / "stamps" / "3", "--json",
+        shipped_version("stamps"), "--data", shared / "data", "--plots", png, "--against",
+        shipped_version("stamps"), "--json",
     )  # fmt: skip
     found = json.loads(said)
     assert code == 0
-    assert (found["model"], found["rows"], found["unscored"]) == ("stamps@3", 1066, 0)
+    assert (found["model"], found["rows"], found["unscored"]) == (
+        f"stamps@{shipped_version('stamps').name}",
+        1066,
+        0,
+    )
     assert {name: sum(row.values()) for name, row in found["seen_as"].items()} == {"other": 9, "TDE": 3}
     assert 0.9 < found["conformal"]["coverage"] <= 1, "it has seen them all"
     assert found["left_out"]["TDE"] == 3
@@ -46,10 +50,10 @@ def test_a_network_of_stamps_is_judged_and_drawn(shared, tmp_path):
 
 
 def test_a_network_of_light_curves_is_judged_by_age(little):
-    code, said = evaluated(shipped() / "lightcurve" / "3", "--data", little)
+    code, said = evaluated(shipped_version("lightcurve"), "--data", little)
     assert code == 0
     lines = said.splitlines()
-    assert lines[0].startswith("lightcurve@3 on ")
+    assert lines[0].startswith(f"lightcurve@{shipped_version('lightcurve').name} on ")
     assert [line.split(":")[0] for line in lines if line.startswith("day")] == [
         *("day   2", "day   7", "day  14", "day  30", "day  60")
     ]
@@ -59,4 +63,4 @@ def test_a_data_set_of_other_classes_is_told(little):
     from training.dataset import DatasetError
 
     with pytest.raises(DatasetError, match="has no data set with the classes"):
-        evaluated(shipped() / "stamps" / "3", "--data", little / "lightcurves")
+        evaluated(shipped_version("stamps"), "--data", little / "lightcurves")

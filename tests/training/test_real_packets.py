@@ -12,7 +12,7 @@ from broker.packets import lsst, ztf
 from broker.packets.cutouts import with_cutouts
 from broker.packets.decode import decode
 from models import columns
-from models.contract import Model, open_model, shipped
+from models.contract import Model, open_model, shipped_version
 from models.features import packet_features
 from models.testing import values
 from training import dataset
@@ -20,7 +20,7 @@ from training import dataset
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, Model]:
-    return {name: open_model(shipped() / name / "3") for name in ("stamps", "lightcurve")}
+    return {name: open_model(shipped_version(name)) for name in ("stamps", "lightcurve")}
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -20,12 +22,14 @@ from models.registry import Registry
 from models.testing import alerts, check
 from rayfinch.commands.train import app
 from training import anomaly, lightcurve, stamps
+from training.cuts import Cuts, truncated, until
 from training.dataset import light_curves
-from training.lightcurve import Config, Samples, augmented, truncated
+from training.lightcurve import Samples
 from training.runs import EXPERIMENT, NUMBERS, PICTURE
 from training.settings import SettingsError, settings
 
-QUICK = {"stamps": {"simulated": 0}, "lightcurve": {"trees": 5, "copies": 1}}
+ALONE = {"times": 1, "workers": 0, "trees": 5, "copies": 1}  # in this process
+QUICK = {"stamps": {**ALONE, "simulated": 0}, "lightcurve": ALONE}
 NETWORKS = tuple(QUICK)
 
 
@@ -42,6 +46,7 @@ def train(network: str, data: Path, out: Path, *options: str) -> Result:
 def settings_file(out: Path, **values: int) -> str:
     """A file beside the version folder."""
     path = out.with_suffix(".yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
     return str(path)
 
@@ -80,7 +85,9 @@ def test_members_learn_to_see_from_simulated_alerts_first(
     monkeypatch.setattr(stamps, "INJECTED", 60)
     weights = []
     for name, simulated in (("1", 70), ("2", 70), ("3", 0)):
-        config = settings_file(tmp_path / name, simulated=simulated, simulated_epochs=1, folds=2)
+        config = settings_file(
+            tmp_path / name, **{**ALONE, "simulated": simulated, "simulated_epochs": 1, "folds": 2}
+        )
         result = train("stamps", little, tmp_path / name, "--config", config)
         assert result.exit_code == 0, result.output
         assert ("70/70 alerts simulated" in result.output) == (simulated > 0)
@@ -88,6 +95,74 @@ def test_members_learn_to_see_from_simulated_alerts_first(
     first, again, without = (each["members.0.look.0.weight"] for each in weights)
     assert torch.equal(first, again)
     assert not torch.equal(first, without)
+
+
+def test_workers_give_the_weights_that_one_process_gives(
+    little: Path, tmp_path: Path, ray_cluster: str
+) -> None:
+    weights = []
+    for workers in (0, 2):
+        folder = tmp_path / str(workers + 1)
+        config = settings_file(folder, **{**QUICK["stamps"], "folds": 2, "workers": workers})
+        assert train("stamps", little, folder, "--config", config).exit_code == 0
+        weights.append((folder / WEIGHTS).read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_each_time_over_is_judged_and_the_first_is_kept(little: Path, tmp_path: Path) -> None:
+    found = []
+    for times in (1, 2):
+        config = settings_file(tmp_path / str(times), **{**QUICK["lightcurve"], "times": times})
+        assert train("lightcurve", little, tmp_path / str(times), "--config", config).exit_code == 0
+        found.append((read_manifest(tmp_path / str(times)), load_file(tmp_path / str(times) / WEIGHTS)))
+    (once, first), (twice, kept) = found
+    rows = once.metrics["held_out"]["rows"]
+    assert twice.metrics["held_out"]["rows"] == 2 * rows
+    assert len(twice.metrics["macro_f1_of_times"]) == 2
+    assert {n for n in first if not torch.equal(first[n], kept[n])} <= {"temperature"}, "the same members"
+
+
+@pytest.fixture(scope="module")
+def parts(little: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A version of each network that fusion holds."""
+    room = tmp_path_factory.mktemp("parts")
+    for network in NETWORKS:
+        assert train(network, little, room / network / "1").exit_code == 0
+    return {network: room / network / "1" for network in NETWORKS}
+
+
+def fuse(data: Path, out: Path, parts: dict[str, Path], *options: str) -> Result:
+    of = [text for name, folder in parts.items() for text in (f"--{name}", str(folder))]
+    arguments = ["fusion", "--data", str(data), "--out", str(out), "--untracked", *of, *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_fusion_is_made_of_the_two_others_and_keeps_the_contract(
+    little: Path, tmp_path: Path, parts: dict[str, Path]
+) -> None:
+    result = fuse(little, tmp_path / "1", parts)
+    assert result.exit_code == 0, result.output
+    assert "alerts with images and history" in result.output
+    check(open_model(tmp_path / "1"), alerts(40))
+    manifest, weights = read_manifest(tmp_path / "1"), load_file(tmp_path / "1" / WEIGHTS)
+    assert manifest.training["parts"] == ["stamps@1", "lightcurve@1"]
+    for network, prefix in (("stamps", "stamps"), ("lightcurve", "types")):
+        for name, values in load_file(parts[network] / WEIGHTS).items():
+            assert torch.equal(weights[f"{prefix}.{name}"], values)
+    assert fuse(little, tmp_path / "2", parts).exit_code == 0
+    assert (tmp_path / "1" / WEIGHTS).read_bytes() == (tmp_path / "2" / WEIGHTS).read_bytes()
+
+
+def test_fusion_refuses_parts_that_learned_from_other_data(
+    little: Path, tmp_path: Path, parts: dict[str, Path]
+) -> None:
+    """It could not tell which objects they never saw."""
+    other = Path(shutil.copytree(little, tmp_path / "data"))
+    table = pl.read_parquet(other / "stamps" / "alerts.parquet")
+    table.with_columns(pl.col("magpsf") + 0.1).write_parquet(other / "stamps" / "alerts.parquet")
+    result = fuse(other, tmp_path / "1", parts)
+    assert result.exit_code == 2
+    assert "was trained on another stamps/alerts.parquet" in result.output
 
 
 def test_a_run_is_kept_with_settings_curves_pictures_and_the_version(little: Path, tmp_path: Path) -> None:
@@ -148,19 +223,19 @@ def test_settings_of_another_type_are_refused(text: str, tmp_path: Path) -> None
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError, match=r"settings\.yaml"):
-        settings(Config, path)
+        settings(lightcurve.Config, path)
 
 
 def test_light_curves_are_cut_at_a_detection(little: Path) -> None:
     curves = Samples.of(light_curves(little)).curves
     rows = len(curves.offsets) - 1
-    five = truncated(curves, lightcurve._until(curves, 5))
+    five = truncated(curves, until(curves, 5))
     assert five.lengths.tolist() == [3 + 5] * rows, "three limits before the first detection"
-    month = truncated(curves, lightcurve._until(curves, 8), np.full(rows, 10.0))
+    month = truncated(curves, until(curves, 8), np.full(rows, 10.0))
     assert month.lengths.tolist() == [4] * rows, "one point in three days"
     draw = np.random.default_rng(0)
     for _ in range(20):
-        cut = augmented(curves, Config(), draw)
+        cut = Cuts().made(curves, draw)
         assert (cut.lengths > 0).all()
         assert (cut.kind[cut.offsets[1:] - 1] == lightcurve.DETECTION).all()
         assert np.isfinite(cut.flux).all()

@@ -228,10 +228,10 @@ def test_supernova_types_have_shares():
 
 def test_the_network_trained_on_real_stamps_recognises_simulated_ones(simulated):
     """Chance would be one in five. AGN are left out: it takes half of the real ones for stars, too."""
-    from models.contract import open_model, shipped
+    from models.contract import open_model, shipped_version
 
     table = with_cutouts(decode(ztf.SURVEY, [one.packet for one in simulated]).alerts)
-    model = open_model(max((shipped() / "stamps").iterdir(), key=lambda folder: int(folder.name)))
+    model = open_model(shipped_version("stamps"))
     said = model.score(table)
     best = np.argmax([said[name].to_numpy() for name in model.classes], axis=0)
     truth = np.array([one.truth["class"] for one in simulated])
