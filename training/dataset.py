@@ -253,9 +253,7 @@ def _unpacked(q: np.ndarray, step: np.ndarray, offset: np.ndarray, shape: np.nda
 
 def _files(data: Path, names: tuple[str, ...]) -> list[Path]:
     if absent := [name for name in names if not (data / name).is_file()]:
-        raise DatasetError(
-            f"{data} has no {' and no '.join(absent)}: give the folder of the data sets with --data"
-        )
+        raise DatasetError(f"{data} has no {' and no '.join(absent)}: give the folder that has them")
     return [data / name for name in names]
 
 

@@ -1,4 +1,4 @@
-"""A frozen set: labelled alerts that no version was trained on, by which versions are compared."""
+"""Labelled alerts to train on or, frozen, to compare versions by that were not trained on them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ def read(path: Path, classes: Sequence[str], label: str = LABEL, complete: bool 
     elif path.is_file():
         found = _file(path, label)
     else:
-        raise DatasetError(f"{path} is neither a folder nor a file: give a frozen set")
+        raise DatasetError(f"{path} is neither a folder nor a file: give labelled alerts")
     if odd := sorted(set(found.labels.tolist()) - set(classes)):
         raise DatasetError(
             f"{path} has labels that are no class of the model: {', '.join(odd[:5])} "
             f"(its classes are {', '.join(classes)})"
         )
     if complete and (absent := [name for name in classes if name not in set(found.labels.tolist())]):
-        raise DatasetError(
-            f"{path} has no alert of class {', '.join(absent)}: what a version loses there would not be seen"
-        )
+        raise DatasetError(f"{path} has no alert of class {', '.join(absent)}: there must be some of each")
     return found
 
 

@@ -18,8 +18,9 @@ from models.perceptron import perceptron
 from models.points import MOST_POINTS, Points, points
 from models.shapes import NAMES, shapes
 from models.trees import Trees
-from training import baseline, conformal, dataset, evaluate, fitting
+from training import baseline, conformal, evaluate, fitting, frozen
 from training.cuts import Cuts, truncated, until
+from training.dataset import Labelled
 from training.epochs import DAYS, at_age
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
@@ -76,7 +77,7 @@ class Samples:
     groups: np.ndarray
 
     @classmethod
-    def of(cls, data: dataset.Labelled) -> Samples:
+    def of(cls, data: Labelled) -> Samples:
         labels = np.array([CLASSES.index(label) for label in data.labels])
         return cls(points(data.table, MOST_POINTS), labels, data.groups)
 
@@ -97,10 +98,10 @@ class Learned:
 def train(
     data: Path, out: Path, version: str, config: Config, seed: int, command: str, progress: Progress
 ) -> Trained:
-    """Train on `data`/lightcurves, write the version to `out`."""
+    """Train on `data`, which training.frozen reads, write the version to `out`."""
     fitting.seeded(seed)
     revision = fitting.code_revision()
-    found = dataset.light_curves(data)
+    found = frozen.read(data, CLASSES)
     samples = Samples.of(found)
     folds = Folds(samples.labels, samples.groups, config.folds, config.times, seed)
     form: dict[str, Any] = {

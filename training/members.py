@@ -37,7 +37,7 @@ def trained(members: int, work: Work[R], workers: Workers, seed: int, progress: 
         return [work(k, "cpu", progress) for k in range(members)]
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.queue import Queue
 
     told: Queue = Queue()
@@ -57,6 +57,7 @@ def trained(members: int, work: Work[R], workers: Workers, seed: int, progress: 
         trainer = TorchTrainer(
             _share,
             train_loop_config={"members": members, "work": ray.put(work), "told": told, "seed": seed},
+            torch_config=TorchConfig(backend="gloo"),  # several may share a GPU, which NCCL would refuse
             scaling_config=ScalingConfig(
                 num_workers=min(workers.count, members),
                 use_gpu=workers.gpu > 0,

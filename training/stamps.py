@@ -16,7 +16,7 @@ from models.features import NAMES
 from models.manifest import Manifest
 from models.stamps import ARCHITECTURE, CLASSES, EARLY, Ensemble, Member, Stamps
 from models.trees import Trees
-from training import artefacts, baseline, conformal, dataset, evaluate, fitting, simulated
+from training import artefacts, baseline, conformal, evaluate, fitting, frozen, simulated
 from training.evaluation import evaluation
 from training.fitting import Batch, Curve, Progress, Schedule, Trained
 from training.folds import Folds
@@ -85,10 +85,10 @@ class Learned:
 def train(
     data: Path, out: Path, version: str, config: Config, seed: int, command: str, progress: Progress
 ) -> Trained:
-    """Train on `data`/stamps, write the version to `out`."""
+    """Train on `data`, which training.frozen reads, write the version to `out`."""
     fitting.seeded(seed)
     revision = fitting.code_revision()
-    found = dataset.stamps(data)
+    found = frozen.read(data, CLASSES)
     samples = Samples.of(found)
     folds = Folds(samples.labels, samples.groups, config.folds, config.times, seed)
     form: dict[str, Any] = {

@@ -18,7 +18,15 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    Path, typer.Option(help="Folder of the data sets (stamps/ and lightcurves/).", show_default=False)
+    Path,
+    typer.Option(
+        help="Labelled alerts: a folder with stamps/ or lightcurves/, or a Parquet or Arrow file with "
+        "columns of the alert table and `label`.",
+        show_default=False,
+    ),
+]
+Both = Annotated[
+    Path, typer.Option(help="Folder of both data sets, stamps/ and lightcurves/.", show_default=False)
 ]
 Out = Annotated[
     Path, typer.Option(help="The version folder to write; its name is the version's.", show_default=False)
@@ -101,7 +109,7 @@ def anomaly(
 
 @app.command()
 def fusion(
-    data: Data,
+    data: Both,
     out: Out,
     stamps: Annotated[
         Path | None, typer.Option(help="The stamps version in it.", show_default="the shipped one")

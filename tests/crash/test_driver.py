@@ -1,4 +1,4 @@
-"""kill -9 of the driver just before and just after each step of a batch: nothing is lost or doubled."""
+"""kill -9 of the driver between any two steps of a batch: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from tests.support.processes import tail
 
 pytestmark = pytest.mark.crash
 
+# Of two neighbours between which nothing is written one is enough; `rayfinch chaos` goes through all.
+SAME_AS_BEFORE = {"run.before", "outcome.before", "publish.before", "commit.before"}
+STATES = [point for point in POINTS if point not in SAME_AS_BEFORE]
+
 
 @pytest.fixture
 def deployment(tmp_path: Path, kafka_pair: tuple[str, str], ray_cluster: str, topic: str) -> Deployment:
@@ -23,8 +27,8 @@ def deployment(tmp_path: Path, kafka_pair: tuple[str, str], ray_cluster: str, to
 @pytest.mark.timeout(500)
 def test_a_driver_killed_at_each_step_loses_and_doubles_nothing(deployment, packets, alert_ids):
     """One driver after another dies, each at another step; each begins with what the one before left open."""
-    share = -(-len(packets) // len(POINTS))
-    for i, point in enumerate(POINTS):
+    share = -(-len(packets) // len(STATES))
+    for i, point in enumerate(STATES):
         deployment.send(packets[i * share : (i + 1) * share])
         status = deployment.drive(failpoint=point)
         assert status == -signal.SIGKILL, f"it should have died at {point}: {tail(deployment.log)}"

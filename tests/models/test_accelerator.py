@@ -42,7 +42,7 @@ def test_answers_of_passes_come_back_as_one() -> None:
 
 
 @gpu
-@pytest.mark.parametrize("name", ["stamps", "lightcurve"])
+@pytest.mark.parametrize("name", ["stamps", "lightcurve", "fusion"])
 def test_the_scores_are_those_of_the_cpu(name: str) -> None:
     table = alerts(700)
     on_gpu, on_cpu = (matrix(served(name, device).score(table)) for device in ("cuda", "cpu"))

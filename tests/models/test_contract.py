@@ -30,16 +30,12 @@ def spoil(folder: Path, **changes: object) -> Path:
 
 
 def test_the_networks_are_shipped_and_open() -> None:
-    assert [f"{path.parent.name} {path.name}" for path in VERSIONS] == [
-        "anomaly 1",
-        "lightcurve 3",
-        "stamps 3",
-    ]
+    assert [path.parent.name for path in VERSIONS] == ["anomaly", "fusion", "lightcurve", "stamps"]
     for folder in VERSIONS:
         model = open_model(folder)
         assert isinstance(model, Model)
         assert (model.name, model.version) == (folder.parent.name, folder.name)
-        assert sum(path.stat().st_size for path in folder.iterdir()) < 6e6
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 9e6
 
 
 def test_a_shipped_version_says_where_it_comes_from() -> None:
@@ -49,6 +45,11 @@ def test_a_shipped_version_says_where_it_comes_from() -> None:
         assert all(len(file["sha256"]) == 64 for file in manifest.data["files"].values())
         assert set(manifest.metrics["held_out"]["classes"]) == set(manifest.classes)
         assert "held-out" in manifest.calibration["fitted_on"]
+
+
+def test_fusion_holds_the_networks_that_ship_beside_it() -> None:
+    parts = read_manifest(shipped_version("fusion")).training["parts"]
+    assert parts == [f"{name}@{shipped_version(name).name}" for name in ("stamps", "lightcurve")]
 
 
 def test_no_label_leaks_into_the_stamps_network() -> None:

@@ -21,7 +21,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(shipped_version("lightcurve"), tmp_path / "1"))
 
 
-@pytest.mark.parametrize("name", ["stamps", "lightcurve"])
+@pytest.mark.parametrize("name", ["stamps", "lightcurve", "fusion"])
 def test_a_shipped_version_has_golden_scores_and_gives_them_here(name: str) -> None:
     for folder in (shipped() / name).iterdir():
         golden = read_golden(folder)

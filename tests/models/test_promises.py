@@ -18,7 +18,7 @@ from models.testing import (
 )
 
 
-@pytest.fixture(scope="module", params=["stamps", "lightcurve"])
+@pytest.fixture(scope="module", params=["stamps", "lightcurve", "fusion"])
 def network(request: pytest.FixtureRequest) -> Model:
     return open_model(shipped_version(request.param))
 

@@ -41,8 +41,11 @@ def test_grown_trees_say_what_their_library_says(learned, monkeypatch) -> None:
 
     monkeypatch.setattr(growing, "CatBoostClassifier", kept)
     trees = Trees(members=2, trees=30, depth=4, classes=4)
-    for member in range(2):
-        growing.grow(trees, member, values, labels, np.ones(len(labels)), rate=0.2, seed=member)
+    members = [
+        growing.grown(values, labels, np.ones(len(labels)), 4, trees=30, depth=4, rate=0.2, seed=seed)
+        for seed in range(2)
+    ]
+    trees.load_state_dict(growing.joined(members))
     said = trees(torch.from_numpy(values)).numpy()
     for found, one in zip(said, boosters, strict=True):
         np.testing.assert_allclose(found, one.predict(values, prediction_type="RawFormulaVal"), atol=1e-5)
@@ -52,8 +55,7 @@ def test_grown_trees_say_what_their_library_says(learned, monkeypatch) -> None:
 
 def test_a_class_that_no_row_has_is_not_called(learned) -> None:
     values, labels = learned
-    trees = Trees(members=1, trees=20, depth=3, classes=6)
-    growing.grow(trees, 0, values, labels, np.ones(len(labels)), rate=0.2, seed=1)
+    trees = growing.grown(values, labels, np.ones(len(labels)), 6, trees=20, depth=3, rate=0.2, seed=1)
     assert set(trees(torch.from_numpy(values))[0].argmax(dim=1).tolist()) <= {0, 1, 2, 3}
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -122,6 +124,17 @@ def test_each_time_over_is_judged_and_the_first_is_kept(little: Path, tmp_path: 
     assert {n for n in first if not torch.equal(first[n], kept[n])} <= {"temperature"}, "the same members"
 
 
+def test_it_learns_from_a_file_of_alerts_as_from_the_folder(little: Path, tmp_path: Path) -> None:
+    """Such as an export of the archive with labels."""
+    found = light_curves(little)
+    table = found.table.drop_columns("source").append_column("label", pa.array(found.labels))
+    pq.write_table(table, tmp_path / "alerts.parquet")
+    for name, data in (("1", little), ("2", tmp_path / "alerts.parquet")):
+        assert train("lightcurve", data, tmp_path / name).exit_code == 0
+    assert (tmp_path / "1" / WEIGHTS).read_bytes() == (tmp_path / "2" / WEIGHTS).read_bytes()
+    assert set(read_manifest(tmp_path / "2").data["files"]) == {"alerts.parquet"}
+
+
 @pytest.fixture(scope="module")
 def parts(little: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A version of each network that fusion holds."""
@@ -197,7 +210,7 @@ def test_people_read_a_table_of_classes(network: str, little: Path, tmp_path: Pa
 def test_wrong_input_is_one_sentence_and_exit_2(little: Path, tmp_path: Path) -> None:
     result = train("stamps", tmp_path, tmp_path / "1")
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert "--data" in result.output
+    assert "has no data set with the classes asteroid" in result.output
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "model.json").write_text("{}")
     assert "versions never change" in train("stamps", little, tmp_path / "2").output

@@ -94,3 +94,4 @@ def test_either_packets_are_written_or_judged(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["simulate", "--check", str(tmp_path)])
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert "alerts.parquet" in result.output
+    assert "--data" not in result.output, "it has no such option"
