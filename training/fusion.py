@@ -207,7 +207,10 @@ def _beside(
         "alerts": int(here.sum()),
         "objects": len(set(groups[here])),
         "kinds": _gain(truth[here], groups[here], parts.kinds[here], kinds[here], KINDS)
-        | {"without_agn": round(evaluate.macro_f1_without(truth[here], kinds[here], KINDS, "AGN"), 4)},
+        | {
+            f"{name}_without_agn": round(evaluate.macro_f1_without(truth[here], said[here], KINDS, "AGN"), 4)
+            for name, said in (("part", parts.kinds), ("fusion", kinds))
+        },
         "all_classes_against_lightcurve": _gain(
             labels[here], groups[here], types[here], chances[here], CLASSES
         ),

@@ -262,6 +262,7 @@ def _both(found: dict[str, Any]) -> list[str]:
         f"of {found['alerts']} alerts with images and history, macro-F1:",
         f"five kinds: stamps {kinds['part']:.3f}, both {kinds['fusion']:.3f}, "
         f"{gained.format(*kinds['gain'])}",
+        f"four, without AGN: stamps {kinds['part_without_agn']:.3f}, both {kinds['fusion_without_agn']:.3f}",
         f"all classes: lightcurve {types['part']:.3f}, both {types['fusion']:.3f}, "
         f"{gained.format(*types['gain'])}",
         f"a history alone, of asteroid, SN, variable and bogus: {found['history_alone']:.3f}",
