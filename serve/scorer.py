@@ -20,6 +20,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from broker.packets.schema import SCORES
 from models.contract import Model
 
+SILENT = "the model could not say"  # of an alert that it was asked about; nothing has failed
 COOL_OFF_S = 20.0  # after a model stalled, how long its batches wait only briefly for it
 REST_S = 5.0  # after a challenger was late, how long it is not asked: a process's first question always is
 BRIEF_S = 1.0
@@ -173,7 +174,7 @@ def entries(
     if isinstance(answer, pa.Table) and len(answer) == n:
         matrix = np.stack([c.to_numpy() for c in answer.columns], axis=1).astype(np.float32)
         good = np.asarray(np.isfinite(matrix).all(axis=1))
-        reasons = pa.array([None if g else "the model could not say" for g in good], pa.string())
+        reasons = pa.array([None if g else SILENT for g in good], pa.string())
         k = len(answer.column_names)
         classes = pa.ListArray.from_arrays(
             pa.array(np.arange(n + 1) * k, pa.int32()), pa.array(answer.column_names * n, pa.string())

@@ -11,6 +11,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
@@ -22,6 +23,7 @@ from rayfinch.bench import equal
 from rayfinch.bench.judge import Held, faults, objects_faults
 from rayfinch.bench.watch import Place, place, reader
 from rayfinch.config import Settings
+from serve.scorer import SILENT, eligible
 
 # The fields of an output packet that the judge reads, in the order in which they are looked for.
 IDS = {"ztf": ("candid", "alert_id"), "lsst": ("diaSourceId", "alert_id")}
@@ -122,7 +124,7 @@ class Topics:
         self.held.alert_ids.append(alert_id)
         self.offsets[place(message)] = alert_id
         for score in alert[SCORES]:
-            if score["top_class"] is not None:
+            if score["top_class"] is not None or score["reason"] == SILENT:
                 self._scored.setdefault(score["model"], set()).add(alert_id)
 
 
@@ -155,7 +157,6 @@ def _archive(settings: Settings) -> tuple[Held, dict[str, set[int]], Counter[str
     """What is in the archive, which ids each model has to score, and the alerts of each object."""
     from models.manifest import read_manifest
     from rayfinch.wiring import deployed
-    from serve.scorer import eligible
 
     archive = Archive(settings.archive.uri, settings.survey)
     models = deployed(settings)
@@ -172,14 +173,15 @@ def _archive(settings: Settings) -> tuple[Held, dict[str, set[int]], Counter[str
 
 
 def _scored(alerts: pa.Table) -> dict[str, set[int]]:
-    """By model, the ids of alerts with its probabilities."""
+    """By model, the ids of alerts with its probabilities, or of which it could say nothing."""
     scored: dict[str, set[int]] = {}
     for batch in alerts.to_batches():
         scores = batch.column("scores")
         ids = batch.column("alert_id").to_numpy()[scores.value_parent_indices().to_numpy()]
         entries = scores.flatten()
         models = np.asarray(entries.field("model").to_pylist())
-        said = entries.field("probabilities").is_valid().to_numpy(zero_copy_only=False)
+        silent = pc.fill_null(pc.equal(entries.field("reason"), SILENT), False)
+        said = pc.or_(entries.field("probabilities").is_valid(), silent).to_numpy(zero_copy_only=False)
         for model in np.unique(models):
             scored.setdefault(str(model), set()).update(ids[said & (models == model)].tolist())
     return scored

@@ -26,6 +26,7 @@ from rayfinch.bench.span import Mark, Span, figures, steady
 from rayfinch.bench.stream import Asked, written
 from rayfinch.cli import app
 from rayfinch.config import shipped
+from serve.scorer import SILENT
 
 ROOT = Path(__file__).parents[2]
 SENT = {1, 2, 3}
@@ -62,11 +63,12 @@ def test_the_judge_finds_an_object_with_a_wrong_number_of_alerts():
     assert fault == "the database counts the alerts of 2 objects wrong, such as b: 2 instead of 3"
 
 
-def test_a_score_counts_only_with_its_probabilities():
-    def score(model: str, probabilities: list[float] | None) -> dict[str, object]:
-        return {"model": model, "version": "1", "classes": ["x"], "probabilities": probabilities}
+def test_a_score_counts_with_its_probabilities_or_where_the_model_could_not_say():
+    def score(model: str, probabilities: list[float] | None, reason: str = "late") -> dict[str, object]:
+        said = {"probabilities": probabilities, "reason": None if probabilities else reason}
+        return {"model": model, "version": "1", "classes": ["x"], **said}
 
-    rows = [[score("a", [1.0]), score("b", [1.0])], [], [score("a", None), score("b", [1.0])]]
+    rows = [[score("a", [1.0]), score("b", [1.0])], [], [score("a", None), score("b", None, SILENT)]]
     alerts = pa.table({"alert_id": [7, 8, 9], "scores": pa.array(rows, SCORES)})
     assert _scored(alerts) == {"a": {7}, "b": {7, 9}}
 
