@@ -17,7 +17,7 @@ from models.manifest import Manifest, read_manifest
 from models.points import MOST_POINTS, points
 from models.trees import Trees
 from models.weights import network as weights_of
-from training import baseline, conformal, evaluate, fitting
+from training import artefacts, baseline, conformal, evaluate, fitting
 from training.cuts import Cuts
 from training.evaluation import evaluation
 from training.fitting import Progress, Trained
@@ -103,6 +103,7 @@ def train(
             "validated_on": ["ztf"],
             "held_out": evaluate.report(labels, chances, CLASSES),
             "conformal": conformal.held_out(labels, chances, parts.fold),
+            "real_bogus": artefacts.sifted(labels, chances, CLASSES),
             "baseline": baseline.against(labels, found.groups, trees, chances, CLASSES),
             "where_both_exist": _beside(parts, pasts, chances, labels, found.groups),
         },
