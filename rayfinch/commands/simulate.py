@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from training.simulation import Simulated
 
 
 def simulate(
@@ -27,12 +30,21 @@ def simulate(
     ] = None,
     alerts: Annotated[int, typer.Option(help="How many alerts.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="The same seed gives the same packets.", min=0)] = 0,
+    survey: Annotated[str, typer.Option(help="Whose alerts: ztf, lsst.")] = "ztf",
+    schemas: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For lsst: its published schemas, as ID.avsc files.")
+    ] = None,
+    schema_id: Annotated[
+        int | None, typer.Option(help="For lsst: which of them. Default: the greatest id.", min=0)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Make ZTF packets of a made-up sky: asteroids, supernovae, active nuclei, variable stars and artefacts.
+    """Make packets of a made-up sky: asteroids, supernovae, active nuclei, variable stars and artefacts.
 
     Cutouts, light curves and columns agree with one another, and look like the survey's. What is really there
     is told in truth.jsonl in the folder, or in NAME.truth.jsonl beside NAME.tar.gz: one line an alert.
+
+    They are ZTF's, or with --survey lsst LSST's, as they travel on Kafka: the same targets, further away.
 
     With --check a classifier tries to tell them from real ones (DATA has stamps/, as for `rayfinch train`):
     an area of .5 under its ROC curve says that it cannot, 1 that it always can.
@@ -41,10 +53,18 @@ def simulate(
 
     rayfinch simulate --alerts 1000 --seed 7 --out simulated.tar.gz
 
+    rayfinch simulate --survey lsst --schemas ../shared/data/lsst/schemas --schema-id 900 --out night
+
     rayfinch simulate --check ../shared/data --alerts 2000
     """
     if (out is None) == (check is None):
         raise typer.BadParameter("give either --out, to write packets, or --check, to judge them")
+    if survey not in ("ztf", "lsst"):
+        raise typer.BadParameter(f"{survey}: the surveys are ztf and lsst", param_hint="--survey")
+    if survey == "ztf" and (schemas is not None or schema_id is not None):
+        raise typer.BadParameter("--schemas and --schema-id are for --survey lsst; ZTF's schema is known")
+    if survey == "lsst" and check is not None:
+        raise typer.BadParameter("--check compares with real ZTF alerts; leave out --survey")
     if check is not None:
         _check(check, alerts, seed, as_json)
         return
@@ -52,6 +72,7 @@ def simulate(
     from rayfinch.progress import progress_bar
     from training.simulation import packets
 
+    made = packets(alerts, seed) if survey == "ztf" else _lsst(alerts, seed, schemas, schema_id)
     packed = out.name.endswith(".tar.gz")
     if out.is_file() if packed else out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise typer.BadParameter(f"{out} is there already; name a new folder or file", param_hint="--out")
@@ -69,7 +90,7 @@ def simulate(
         truth.open("w") as lines,
         progress_bar("simulated", alerts) as show,
     ):
-        for done, one in enumerate(packets(alerts, seed), 1):
+        for done, one in enumerate(made, 1):
             keep(f"{one.truth['candid']}.avro", one.packet)
             lines.write(json.dumps(one.truth) + "\n")
             classes[one.truth["class"]] += 1
@@ -82,6 +103,29 @@ def simulate(
     else:
         told = ", ".join(f"{count} {name}" for name, count in classes.most_common())
         typer.echo(f"{alerts} packets ({size / 1e6:.1f} MB) in {out}: {told}\nthe truth is in {truth}")
+
+
+def _lsst(alerts: int, seed: int, folder: Path | None, schema_id: int | None) -> Iterator[Simulated]:
+    from broker.packets.registry import Folder
+    from broker.packets.survey import PacketError, SchemasUnavailable
+    from training.simulation.lsst import packets
+    from training.simulation.wire import WireSchema
+
+    if folder is None:
+        raise typer.BadParameter(
+            "LSST alerts need the survey's published schemas: give the folder of their ID.avsc files",
+            param_hint="--schemas",
+        )
+    try:
+        source = Folder(folder)
+        if schema_id is None:
+            ids = [int(file.stem) for file in folder.glob("*.avsc") if file.stem.isdecimal()]
+            if not ids:
+                raise typer.BadParameter(f"{folder} has no ID.avsc file", param_hint="--schemas")
+            schema_id = max(ids)
+        return packets(alerts, seed, WireSchema.parsed(schema_id, source.schema(schema_id)))
+    except (SchemasUnavailable, PacketError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--schemas") from None
 
 
 def _check(data: Path, alerts: int, seed: int, as_json: bool) -> None:

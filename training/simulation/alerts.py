@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,14 @@ _NAMES = 26**7
 
 @dataclass(frozen=True)
 class Simulated:
-    """One packet (an Avro container, ZTF schema 4.02) and what is really there."""
+    """One packet (of ZTF an Avro container, schema 4.02) and what is really there."""
 
     packet: bytes
     truth: dict[str, Any]
+
+
+# A target of a seed, by its number, to the alerts that a survey sends of it; none where it would miss it.
+Observe = Callable[[np.random.Generator, Target, int, int], list[Simulated]]
 
 
 def packets(n: int, seed: int) -> Iterator[Simulated]:
@@ -34,26 +38,31 @@ def packets(n: int, seed: int) -> Iterator[Simulated]:
 
     Alerts of one object follow one another, in order of time.
     """
+    return observed(n, seed, _observe)
+
+
+def observed(n: int, seed: int, observe: Observe) -> Iterator[Simulated]:
+    """The same of any survey."""
     number = 0
     while n > 0:
-        for simulated in _alerts(seed, number)[:n]:
+        for simulated in _alerts(seed, number, observe)[:n]:
             yield simulated
             n -= 1
         number += 1
 
 
-def _alerts(seed: int, number: int) -> list[Simulated]:
+def _alerts(seed: int, number: int, observe: Observe) -> list[Simulated]:
     """The alerts of one object. One that the survey would have missed is drawn anew."""
     kind, detail = draw_kind(np.random.default_rng((seed, number)))
     for attempt in range(1000):
         rng = np.random.default_rng((seed, number, 1 + attempt))
         target = draw(rng, kind, detail)
-        if found := _observe(rng, target, _object_id(seed, number), number):
+        if found := observe(rng, target, seed, number):
             return found
     raise AssertionError("no target in a thousand is bright enough to be noticed")
 
 
-def _observe(rng: np.random.Generator, target: Target, object_id: str, number: int) -> list[Simulated]:
+def _observe(rng: np.random.Generator, target: Target, seed: int, number: int) -> list[Simulated]:
     visits = target.visits
     flux = target.curve(np.array([v.jd for v in visits]), np.array([v.fid for v in visits]), rng)
     counts = [v.counts(f) for v, f in zip(visits, flux, strict=True)]
@@ -66,6 +75,7 @@ def _observe(rng: np.random.Generator, target: Target, object_id: str, number: i
     if earlier and rng.random() < 0.2:
         sends |= set(rng.choice(earlier, size=min(len(earlier), int(rng.integers(1, 3))), replace=False))
 
+    object_id = _object_id(seed, number)
     surroundings = sky_columns(rng, target.sky, target.at, target.ra, target.dec, visits[-1])
     history: list[dict[str, Any]] = []
     forced: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.simulation.sky import HALF, RADIUS, SATURATED, SIZE, Exposure, Image, Sky
+from training.simulation.sky import RADIUS, SATURATED, Exposure, Image, Sky
 
 KINDS = ("cosmic_ray", "hot_pixel", "bad_column", "dipole", "bright_star", "noise_peak", "masked_edge")
 # How often each is what a broker sees (before its real/bogus cut, roughly).
@@ -17,9 +17,9 @@ SHARES = (0.2, 0.25, 0.1, 0.15, 0.2, 0.05, 0.05)
 def cosmic_ray(rng: np.random.Generator, exposure: Exposure) -> None:
     """A track through the silicon: sharper than any star, only in the science image."""
     length, angle = rng.uniform(0.5, 9.0), rng.uniform(0, np.pi)
-    track = np.zeros((SIZE, SIZE))
+    track = np.zeros_like(exposure.science)
     for s in np.linspace(-length / 2, length / 2, int(length * 4) + 2):
-        x, y = HALF + round(s * np.cos(angle)), HALF + round(s * np.sin(angle))
+        x, y = exposure.half + round(s * np.cos(angle)), exposure.half + round(s * np.sin(angle))
         track[y, x] = rng.uniform(0.5, 1.5)
     track *= exposure.visit.ideal * rng.uniform(12, 90) / track.sum()
     exposure.science += track
@@ -30,20 +30,20 @@ def hot_pixel(rng: np.random.Generator, exposure: Exposure) -> None:
     """One pixel, or two neighbours, that count too much; sometimes too little."""
     size = exposure.visit.ideal * rng.uniform(8, 40) * (1 if rng.random() < 0.6 else -1)
     for image in (exposure.science, exposure.difference):
-        image[HALF, HALF] += size
+        image[exposure.half, exposure.half] += size
     if rng.random() < 0.4:
         for image in (exposure.science, exposure.difference):
-            image[HALF + 1, HALF] += size * 0.5
+            image[exposure.half + 1, exposure.half] += size * 0.5
 
 
 def bad_column(rng: np.random.Generator, exposure: Exposure) -> None:
     """Some pixels of a column that count too much, or too little, and a fainter trail of them along it."""
     size = exposure.visit.noise * rng.uniform(8, 30) * rng.choice([-1, 1])
-    streak = rng.normal(0.08, 0.02, SIZE)
-    streak[HALF - int(rng.integers(1, 4)) : HALF + int(rng.integers(2, 5))] = 1.0
-    streak *= size * rng.normal(1, 0.15, SIZE)
-    exposure.science[:, HALF] += streak
-    exposure.difference[:, HALF] += streak
+    streak = rng.normal(0.08, 0.02, len(exposure.science))
+    streak[exposure.half - int(rng.integers(1, 4)) : exposure.half + int(rng.integers(2, 5))] = 1.0
+    streak *= size * rng.normal(1, 0.15, len(exposure.science))
+    exposure.science[:, exposure.half] += streak
+    exposure.difference[:, exposure.half] += streak
 
 
 def noise_peak(rng: np.random.Generator, exposure: Exposure) -> None:
@@ -51,9 +51,9 @@ def noise_peak(rng: np.random.Generator, exposure: Exposure) -> None:
     lump = rng.standard_normal((7, 7))
     lump = lump + np.roll(lump, 1, 0) + np.roll(lump, 1, 1) + np.roll(lump, (1, 1), (0, 1))
     lump *= np.sign(lump[2:5, 2:5].sum()) or 1.0
-    box = (slice(HALF - 3, HALF + 4),) * 2
+    box = (slice(exposure.half - 3, exposure.half + 4),) * 2
     exposure.difference[box] += lump * exposure.visit.noise * rng.uniform(1.5, 2.5)
-    exposure.difference[HALF, HALF] += exposure.visit.noise * rng.uniform(8, 20)
+    exposure.difference[exposure.half, exposure.half] += exposure.visit.noise * rng.uniform(8, 20)
 
 
 def near_star(rng: np.random.Generator, sky: Sky, kind: str) -> Sky:
@@ -78,9 +78,11 @@ def spoil(rng: np.random.Generator, kind: str, exposure: Exposure) -> None:
         noise_peak(rng, exposure)
     elif kind == "masked_edge":
         # The subtraction goes wrong along the border of what is masked, two pixels from the centre.
-        column = HALF - 2 - int(rng.integers(0, 3))
-        rim = exposure.visit.noise * rng.uniform(4, 12) * rng.normal(1, 1.0, (5, HALF + 2 - column))
-        exposure.difference[HALF - 2 : HALF + 3, column : HALF + 2] += rim * (1 if rng.random() < 0.6 else -1)
+        half = exposure.half
+        column = half - 2 - int(rng.integers(0, 3))
+        rim = exposure.visit.noise * rng.uniform(4, 12) * rng.normal(1, 1.0, (5, half + 2 - column))
+        rim *= 1 if rng.random() < 0.6 else -1
+        exposure.difference[half - 2 : half + 3, column : half + 2] += rim
         for image in exposure.images:
             image[:, :column] = np.nan
 
@@ -91,7 +93,7 @@ def mask(rng: np.random.Generator, sky: Sky, exposure: Exposure) -> None:
         if np.hypot(sky.x[i], sky.y[i]) < 7 or np.hypot(sky.x[i], sky.y[i]) > RADIUS:
             continue  # the survey makes no alert on top of a mask
         half = int(4 + 2.2 * (SATURATED - sky.mags[i, exposure.visit.fid - 1]))
-        x, y = HALF + round(sky.x[i]), HALF + round(sky.y[i])
+        x, y = exposure.half + round(sky.x[i]), exposure.half + round(sky.y[i])
         for image in exposure.images:
             image[max(y - half, 0) : max(y + half, 0), max(x - half, 0) : max(x + half, 0)] = np.nan
     if rng.random() < 0.04:

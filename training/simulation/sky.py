@@ -1,11 +1,13 @@
 """The sky around an alert, and its three images: science, template, and their difference.
 
-Pixels are 1.012 arcsec; images 63 x 63 float64 [y, x], in DN; x and y count from the central pixel.
+Pixels are 1.012 arcsec; images 63 x 63 float64 [y, x], in DN; x and y count from the central pixel. Another
+survey's may be larger: `half` is the number of pixels on either side of the central one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,11 @@ SATURATED = 12.6  # magnitude from which a star is masked
 
 Image = NDArray[np.float64]
 
-_Y, _X = np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1].astype(np.float64)
+
+@lru_cache(maxsize=8)
+def _grid(half: int) -> Image:
+    """y and x of each pixel."""
+    return np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -95,17 +101,23 @@ class Sky:
         return self if g is None else self.with_point(g.x, g.y, g.mags, star=False)
 
 
-def moffat(x: float, y: float, fwhm: float, box: tuple[slice, slice] = (slice(None), slice(None))) -> Image:
+_ALL = (slice(None), slice(None))
+
+
+def moffat(x: float, y: float, fwhm: float, box: tuple[slice, slice] = _ALL, half: int = HALF) -> Image:
     """A Moffat profile of beta 4 with unit sum, seen by pixels: in quadrature, a pixel widens it by 0.6."""
     scale = (fwhm * fwhm + 0.35) * 1.3213  # alpha^2 = FWHM^2 / 4 / (2^(1/4) - 1)
-    t = 1.0 / (1.0 + ((_X[box] - x) ** 2 + (_Y[box] - y) ** 2) / scale)
+    rows, columns = _grid(half)
+    t = 1.0 / (1.0 + ((columns[box] - x) ** 2 + (rows[box] - y) ** 2) / scale)
     t *= t
     return (3.0 / (np.pi * scale)) * t * t
 
 
-def render(sky: Sky, visit: Visit, fwhm: float, shift: tuple[float, float] = (0.0, 0.0)) -> Image:
+def render(
+    sky: Sky, visit: Visit, fwhm: float, shift: tuple[float, float] = (0.0, 0.0), half: int = HALF
+) -> Image:
     """What stands still, in DN of `visit`'s zero point, without sky or noise, by a PSF of `fwhm` pixels."""
-    image = np.zeros((SIZE, SIZE))
+    image = np.zeros((2 * half + 1, 2 * half + 1))
     counts = 10 ** (0.4 * (visit.zero - sky.mags[:, visit.fid - 1]))
     # Beyond so many pixels the profile is below a fifth of the noise.
     reaches = (fwhm * np.clip((counts / 2.0) ** 0.125, 2.5, 20)).astype(int).tolist()
@@ -113,12 +125,12 @@ def render(sky: Sky, visit: Visit, fwhm: float, shift: tuple[float, float] = (0.
         (sky.x + shift[0]).tolist(), (sky.y + shift[1]).tolist(), counts.tolist(), reaches, strict=True
     )
     for x, y, light, reach in places:
-        left, right = int(x) + HALF - reach, int(x) + HALF + reach + 1
-        low, high = int(y) + HALF - reach, int(y) + HALF + reach + 1
+        left, right = int(x) + half - reach, int(x) + half + reach + 1
+        low, high = int(y) + half - reach, int(y) + half + reach + 1
         box = (slice(max(low, 0), max(high, 0)), slice(max(left, 0), max(right, 0)))
-        image[box] += light * moffat(x, y, fwhm, box)
+        image[box] += light * moffat(x, y, fwhm, box, half)
     if sky.galaxy is not None:
-        image += _render_galaxy(sky.galaxy, visit, fwhm, shift)
+        image += _render_galaxy(sky.galaxy, visit, fwhm, shift, half)
     return image
 
 
@@ -128,7 +140,7 @@ _PY, _PX = np.mgrid[-_PAD // 2 : _PAD // 2, -_PAD // 2 : _PAD // 2].astype(np.fl
 _PR2 = np.fft.ifftshift(_PX**2 + _PY**2)
 
 
-def _render_galaxy(galaxy: Galaxy, visit: Visit, fwhm: float, shift: tuple[float, float]) -> Image:
+def _render_galaxy(galaxy: Galaxy, visit: Visit, fwhm: float, shift: tuple[float, float], half: int) -> Image:
     x, y = _PX - galaxy.x - shift[0], _PY - galaxy.y - shift[1]
     c, s = np.cos(galaxy.angle), np.sin(galaxy.angle)
     along, across = x * c + y * s, (y * c - x * s) / galaxy.ratio
@@ -143,7 +155,7 @@ def _render_galaxy(galaxy: Galaxy, visit: Visit, fwhm: float, shift: tuple[float
     kernel *= kernel
     kernel /= kernel.sum()
     out = np.fft.irfft2(np.fft.rfft2(light) * np.fft.rfft2(kernel), s=(_PAD, _PAD))
-    middle = slice(_PAD // 2 - HALF, _PAD // 2 + HALF + 1)
+    middle = slice(_PAD // 2 - half, _PAD // 2 + half + 1)
     return out[middle, middle]
 
 
@@ -155,6 +167,11 @@ class Exposure:
     science: Image
     template: Image
     difference: Image
+    template_fwhm: float
+
+    @property
+    def half(self) -> int:
+        return len(self.science) // 2
 
     @property
     def images(self) -> tuple[Image, Image, Image]:
@@ -173,40 +190,45 @@ def expose(
     mismatch: float = 0.012,
     scale: float = 0.0,
     trail: float = 0.0,
+    template_fwhm: float = 2.0,
+    half: int = HALF,
 ) -> Exposure:
     """Image `sky` with a source of `flux` DN (of either sign: it is what changed) at `at`.
 
     The template is the mean of `frames` dark visits. What stands still is subtracted as the template shows it
     after its PSF was matched: misplaced by `jitter` pixels and too wide by the fraction `mismatch` (standard
     deviations), and too bright by the fraction `scale`. `trail`: pixels that the source moves meanwhile.
+    `template_fwhm`: the template's, on average.
     """
-    static = render(sky, visit, visit.fwhm)
-    template_fwhm = 2.0 * rng.lognormal(0, 0.08)
-    reference = render(sky, visit, template_fwhm)
+    static = render(sky, visit, visit.fwhm, half=half)
+    template_fwhm *= rng.lognormal(0, 0.08)
+    reference = render(sky, visit, template_fwhm, half=half)
     shift = tuple(rng.normal(0, jitter, 2))
     # Only bright things leave a residue that noise does not hide.
     faintest = visit.zero - 2.5 * np.log10(500.0)
     bright = sky.mags[:, visit.fid - 1] < faintest
     core = sky.galaxy if sky.galaxy and sky.galaxy.mags[visit.fid - 1] < faintest - 2 else None
     loud = Sky(sky.x[bright], sky.y[bright], sky.mags[bright], sky.star[bright], core)
-    wrong = render(loud, visit, visit.fwhm * (1 + rng.normal(0, mismatch)), shift)
-    residue = render(loud, visit, visit.fwhm) - (1 + scale) * wrong
+    wrong = render(loud, visit, visit.fwhm * (1 + rng.normal(0, mismatch)), shift, half)
+    residue = render(loud, visit, visit.fwhm, half=half) - (1 + scale) * wrong
 
-    source = flux * _trailed(at, visit.fwhm, trail, rng)
+    source = flux * _trailed(at, visit.fwhm, trail, rng, half)
     light = static + source
-    noise = rng.standard_normal((2, SIZE, SIZE))
+    noise = rng.standard_normal((2, *static.shape))
     science = light + noise[0] * np.sqrt(READ + GAIN * np.maximum(visit.sky + light, 0))
     deep = noise[1] * np.sqrt((READ + GAIN * (60.0 + np.maximum(reference, 0))) / frames)
     # Matching the PSF smooths the template's noise.
     difference = science - static + residue - 0.5 * (deep + np.roll(deep, 1, 0)) + rng.normal(0, 0.15)
-    return Exposure(visit, science + visit.sky, reference + deep + visit.sky, difference)
+    return Exposure(visit, science + visit.sky, reference + deep + visit.sky, difference, template_fwhm)
 
 
-def _trailed(at: tuple[float, float], fwhm: float, trail: float, rng: np.random.Generator) -> Image:
+def _trailed(
+    at: tuple[float, float], fwhm: float, trail: float, rng: np.random.Generator, half: int
+) -> Image:
     if trail < 0.5:
-        return moffat(*at, fwhm)
+        return moffat(*at, fwhm, half=half)
     angle = rng.uniform(0, np.pi)
     steps = np.linspace(-trail / 2, trail / 2, int(trail * 2) + 2)
     return np.mean(
-        [moffat(at[0] + s * np.cos(angle), at[1] + s * np.sin(angle), fwhm) for s in steps], axis=0
+        [moffat(at[0] + s * np.cos(angle), at[1] + s * np.sin(angle), fwhm, half=half) for s in steps], axis=0
     )

@@ -27,7 +27,7 @@ SHARE = (0.22, 0.26, 0.12, 0.25, 0.15)
 SUPERNOVA_SHARE = (0.6, 0.2, 0.08, 0.07, 0.05)
 NIGHT = 2460676.6  # JD at which the night of the alerts begins: 2025-01-01
 
-_NORTH_GALACTIC_POLE = (np.radians(192.8595), np.radians(27.1283))
+NORTH_GALACTIC_POLE = (np.radians(192.8595), np.radians(27.1283))  # RA, Dec
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _place(rng: np.random.Generator, towards_plane: bool) -> tuple[float, float,
     """RA, Dec and Galactic latitude (degrees), north of Dec -28."""
     ra = rng.uniform(0, 2 * np.pi, 3)
     dec = np.arcsin(rng.uniform(np.sin(np.radians(-28)), 0.999, 3))
-    pole_ra, pole_dec = _NORTH_GALACTIC_POLE
+    pole_ra, pole_dec = NORTH_GALACTIC_POLE
     sine = np.sin(dec) * np.sin(pole_dec) + np.cos(dec) * np.cos(pole_dec) * np.cos(ra - pole_ra)
     latitude = np.degrees(np.arcsin(sine))
     i = int(np.argmin(np.abs(latitude)) if towards_plane else np.argmax(np.abs(latitude)))
