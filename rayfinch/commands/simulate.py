@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import sys
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    out: Annotated[Path | None, typer.Option(help="A new folder, or a file that ends in .tar.gz.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder, or a .tar.gz or .parquet file.")] = None,
     check: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +39,11 @@ def simulate(
     """Make packets of a made-up sky: asteroids, supernovae, active nuclei, variable stars and artefacts.
 
     Cutouts, light curves and columns agree with one another, and look like the survey's. What is really there
-    is told in truth.jsonl in the folder, or in NAME.truth.jsonl beside NAME.tar.gz: one line an alert.
+    is told in truth.jsonl in the folder, or in NAME.truth.jsonl beside NAME.tar.gz: one line
+    an alert.
+
+    A .parquet file holds the alerts decoded, with their class as `label`: what `rayfinch train` and `rayfinch
+    evaluate` read.
 
     They are ZTF's, or with --survey lsst LSST's, as they travel on Kafka: the same targets, further away.
 
@@ -52,6 +53,8 @@ def simulate(
     Examples:
 
     rayfinch simulate --alerts 1000 --seed 7 --out simulated.tar.gz
+
+    rayfinch simulate --alerts 20000 --out sky.parquet
 
     rayfinch simulate --survey lsst --schemas ../shared/data/lsst/schemas --schema-id 900 --out night
 
@@ -73,25 +76,23 @@ def simulate(
     from training.simulation import packets
 
     made = packets(alerts, seed) if survey == "ztf" else _lsst(alerts, seed, schemas, schema_id)
-    packed = out.name.endswith(".tar.gz")
-    if out.is_file() if packed else out.exists() and (not out.is_dir() or any(out.iterdir())):
+    ending = next((end for end in (".tar.gz", ".parquet") if out.name.endswith(end)), "")
+    if out.is_file() if ending else out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise typer.BadParameter(f"{out} is there already; name a new folder or file", param_hint="--out")
-    truth = (
-        out.with_name(out.name.removesuffix(".tar.gz") + ".truth.jsonl") if packed else out / "truth.jsonl"
-    )
+    truth = out.with_name(out.name.removesuffix(ending) + ".truth.jsonl") if ending else out / "truth.jsonl"
     try:
-        (out.parent if packed else out).mkdir(parents=True, exist_ok=True)
+        (out.parent if ending else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise typer.BadParameter(f"cannot make {out}: {error.strerror}", param_hint="--out") from error
     classes: Counter[str] = Counter()
     begin, size = time.perf_counter(), 0
     with (
-        (_tarball if packed else _folder)(out) as keep,
+        _kept(out, ending, survey, schemas) as keep,
         truth.open("w") as lines,
         progress_bar("simulated", alerts) as show,
     ):
         for done, one in enumerate(made, 1):
-            keep(f"{one.truth['candid']}.avro", one.packet)
+            keep(one)
             lines.write(json.dumps(one.truth) + "\n")
             classes[one.truth["class"]] += 1
             size += len(one.packet)
@@ -103,6 +104,17 @@ def simulate(
     else:
         told = ", ".join(f"{count} {name}" for name, count in classes.most_common())
         typer.echo(f"{alerts} packets ({size / 1e6:.1f} MB) in {out}: {told}\nthe truth is in {truth}")
+
+
+def _kept(
+    out: Path, ending: str, survey: str, schemas: Path | None
+) -> AbstractContextManager[Callable[[Simulated], None]]:
+    from broker.packets.registry import Folder
+    from rayfinch import simulated
+
+    if ending == ".parquet":
+        return simulated.table(out, survey, Folder(schemas) if schemas else None)
+    return (simulated.tarball if ending else simulated.folder)(out)
 
 
 def _lsst(alerts: int, seed: int, folder: Path | None, schema_id: int | None) -> Iterator[Simulated]:
@@ -174,31 +186,3 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines += ["", f"{'one number by itself':28} area  simulated ones are"]
         lines += [f"{row['name']:28} {row['area']:.3f} {row['simulated']}" for row in found["telling"]]
     return lines
-
-
-Keep = Callable[[str, bytes], None]
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Keep]:
-    def keep(name: str, packet: bytes) -> None:
-        (path / name).write_bytes(packet)
-
-    yield keep
-
-
-@contextmanager
-def _tarball(path: Path) -> Iterator[Keep]:
-    # Nothing of the moment goes in, so that the same seed makes the same file.
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as tar,
-    ):
-
-        def keep(name: str, packet: bytes) -> None:
-            member = tarfile.TarInfo(name)
-            member.size = len(packet)
-            tar.addfile(member, io.BytesIO(packet))
-
-        yield keep

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from broker.packets.files import read_packets
+from models.contract import open_model, shipped_version
+from models.stamps import CLASSES
 from rayfinch.cli import app
+from training import frozen
 
 
 def run(*args: object):
@@ -36,6 +40,23 @@ def test_a_folder_has_a_file_a_packet_and_the_truth(tmp_path: Path):
     assert {"candid", "objectId", "class", "parameters"} <= json.loads(
         (out / "truth.jsonl").open().readline()
     ).keys()
+
+
+@pytest.mark.parametrize("survey", ["ztf", "lsst"])
+def test_a_table_has_the_decoded_alerts_with_their_class_and_is_judged_as_it_is(
+    tmp_path: Path, lsst_schemas: Path, survey: str
+):
+    out = tmp_path / "sky.parquet"
+    options = ["--survey", "lsst", "--schemas", lsst_schemas] if survey == "lsst" else []
+    result = run("--alerts", 40, "--seed", 3, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    truth = [json.loads(line) for line in (tmp_path / "sky.truth.jsonl").read_text().splitlines()]
+    found = frozen.read(out, CLASSES, complete=False)
+    assert found.table["alert_id"].to_pylist() == [row["candid"] for row in truth]
+    assert found.labels.tolist() == [row["class"] for row in truth]
+    assert set(found.table["survey"].to_pylist()) == {survey}
+    said = open_model(shipped_version("stamps")).score(found.table)
+    assert said["SN"].null_count == 0, "it has cutouts and columns"
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path):
