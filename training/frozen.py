@@ -77,7 +77,7 @@ def _folder(path: Path, classes: Sequence[str]) -> tuple[Reader, Path, Mapping[s
     data = path.parent if within else path
     for name, known, reader in kinds:
         if set(known.values()) & set(classes) and (data / name).is_dir() and path in (data, data / name):
-            return reader, data, {label: name for label, name in known.items() if name in classes}
+            return reader, data, known
     raise DatasetError(
         f"{path} has no data set with the classes {', '.join(classes)}: give a folder with stamps/ or "
         "lightcurves/, or a Parquet file of alerts with a column of labels"
