@@ -69,7 +69,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"night {night}: " + (", ".join(f"{k} {v:.2f}" for k, v in moved.items()) or "as before")
         )
     if "challenger" not in found:
-        return [*lines, "no challenger has scored any of them yet: rayfinch models challenge NAME@VERSION sets one"]
+        return [*lines, "no challenger has scored them yet: rayfinch models challenge NAME@VERSION sets one"]
     lines += [
         f"{n} alerts without a score of the challenger: {why}" for why, n in found["no_shadow_score"].items()
     ]
