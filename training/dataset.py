@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -257,7 +257,7 @@ def _files(data: Path, names: tuple[str, ...]) -> list[Path]:
     return [data / name for name in names]
 
 
-def digests(data: Path, names: tuple[str, ...]) -> dict[str, dict[str, object]]:
+def digests(data: Path, names: Sequence[str]) -> dict[str, dict[str, object]]:
     """sha256 and size in bytes of each file that was read."""
     return {
         name: {

@@ -60,7 +60,8 @@ def fused(data: Path, classes: Mapping[str, str] = STAMP_CLASSES) -> Labelled:
     left_out = dict(found.left_out)
     if not kept.all():
         left_out[UNTYPED] = int((~kept).sum())
-    files = dict(found.files) | (dataset.digests(data, LIGHT_CURVES) if types else {})
+    read = (*(LIGHT_CURVES if types else ()), *(f"{PACKETS}/{path.name}" for path in _tarballs(data)))
+    files = dict(found.files) | dataset.digests(data, read)
     typed = Labelled(found.table.filter(pa.array(kept)), labels[kept], found.groups[kept], left_out, files)
     return with_histories(typed, data)
 
@@ -71,9 +72,13 @@ def supernova_types(data: Path) -> Mapping[str, str]:
     return dict(zip(found.groups.tolist(), found.labels.tolist(), strict=True))
 
 
+def _tarballs(data: Path) -> list[Path]:
+    return sorted((data / PACKETS).glob("*.tar.gz"))
+
+
 def _of_packets(data: Path, wanted: set[int]) -> dict[int, list[dict[str, object]]]:
     histories: dict[int, list[dict[str, object]]] = {}
-    for path in sorted((data / PACKETS).glob("*.tar.gz")):
+    for path in _tarballs(data):
         with tarfile.open(path) as tar:
             packets = [file.read() for member in tar if (file := tar.extractfile(member))]
         table = decode(ztf.SURVEY, packets).alerts.select(["alert_id", "history"])

@@ -32,12 +32,13 @@ def test_a_light_curve_gives_the_history_that_the_packet_carries(shared) -> None
     assert np.mean(same) > 0.8
 
 
-def test_supernovae_have_their_type_and_those_without_are_left_out_and_counted(fused) -> None:
+def test_supernovae_have_their_type_and_those_without_are_left_out_and_counted(fused, shared) -> None:
     count = Counter(fused.labels.tolist())
     assert set(count) == {"asteroid", "AGN", "VS", "bogus", "Ia", "II", "Ibc", "IIn", "SLSN-I"}
     types = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
     assert fused.left_out[histories.UNTYPED] == 146 - sum(count[name] for name in types)
-    assert set(fused.files) == {*dataset.STAMPS, *dataset.LIGHT_CURVES}
+    packets = {f"ztf/{path.name}" for path in (shared / "data" / "ztf").glob("*.tar.gz")}
+    assert set(fused.files) == {*dataset.STAMPS, *dataset.LIGHT_CURVES, *packets}, "with their digests"
 
 
 def test_a_history_ends_before_its_alert_and_goes_a_month_back(fused) -> None:
