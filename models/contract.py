@@ -13,7 +13,17 @@ import pyarrow as pa
 from models.golden import check_golden
 from models.manifest import ModelError, read_manifest
 
-__all__ = ["ENTRY_POINTS", "Model", "ModelError", "brought", "named", "open_model", "scores", "shipped"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Model",
+    "ModelError",
+    "brought",
+    "named",
+    "open_model",
+    "scores",
+    "shipped",
+    "shipped_version",
+]
 
 # A distribution that brings an architecture of its own names its class here: `name = "package.module:Class"`.
 ENTRY_POINTS = "rayfinch.models"

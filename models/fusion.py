@@ -8,8 +8,7 @@ supernovae among them are then told apart by `lightcurve`.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +19,10 @@ from models import accelerator, columns, features, images, lightcurve, shapes, s
 from models import points as light_curves
 from models.contract import scores
 from models.features import packet_features
-from models.folders import digest
-from models.manifest import ModelError, read_manifest
 from models.network import Network
 from models.together import Together
 from models.trees import Trees
 from models.variants import Call
-from models.weights import network
 
 ARCHITECTURE = "models.fusion:Fusion"
 KINDS = stamps.CLASSES
@@ -126,17 +122,9 @@ class Fusion(Network[Pool]):
 
     classes = CLASSES
     inputs = tuple(dict.fromkeys(("cutouts", *features.INPUTS, *light_curves.INPUTS)))
+    MODULE = Pool
+    READS = (*stamps.Stamps.READS, *lightcurve.LightCurve.READS)
     ROWS = (64,)
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Self:
-        manifest = read_manifest(folder)
-        if manifest.classes != CLASSES:
-            raise ModelError(f"{folder}: the fusion network has the classes {', '.join(CLASSES)}")
-        if manifest.normalisation != {"features": list(features.NAMES), "shape": list(shapes.NAMES)}:
-            raise ModelError(f"{folder} reads columns and shapes as another release did: train it again")
-        pool = network(lambda: Pool(**manifest.hyperparameters), folder)
-        return cls(manifest, pool, device, digest(folder))
 
     def _forms(self) -> dict[str, Call]:
         return {

@@ -6,8 +6,7 @@ add up. A few members of both, each trained without a different part of the obje
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +17,11 @@ from models import accelerator
 from models import points as light_curves
 from models.contract import scores
 from models.encoding import Encoding
-from models.folders import digest
-from models.manifest import ModelError, read_manifest
 from models.network import Network
 from models.perceptron import Perceptrons, perceptron
 from models.shapes import NAMES, shapes
 from models.trees import Trees
 from models.variants import Call
-from models.weights import network
 
 CLASSES = ("Ia", "II", "Ibc", "IIn", "SLSN-I")
 ARCHITECTURE = "models.lightcurve:LightCurve"
@@ -97,17 +93,9 @@ class LightCurve(Network[Ensemble]):
 
     classes = CLASSES
     inputs = light_curves.INPUTS
+    MODULE = Ensemble
+    READS = (("shape", "numbers of a light curve", NAMES),)
     ROWS = (64, 128, 256)
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Self:
-        manifest = read_manifest(folder)
-        if manifest.classes != CLASSES:
-            raise ModelError(f"{folder}: the lightcurve network has the classes {', '.join(CLASSES)}")
-        if manifest.normalisation.get("shape") != list(NAMES):
-            raise ModelError(f"{folder} reads a light curve's shape as another release did: train it again")
-        ensemble = network(lambda: Ensemble(**manifest.hyperparameters), folder)
-        return cls(manifest, ensemble, device, digest(folder))
 
     def _forms(self) -> dict[str, Call]:
         return {"fp32": self._ensemble, "together": Together(self._ensemble)}

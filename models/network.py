@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import nn
 
 from models import accelerator
-from models.manifest import Manifest
+from models.folders import digest
+from models.manifest import Manifest, ModelError, read_manifest
 from models.variants import Call, Measured, Variant, fastest, measured
+from models.weights import network
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -19,10 +22,14 @@ N = TypeVar("N", bound=nn.Module)
 class Network(ABC, Generic[N]):
     """A subclass says which forms there are, and scores in passes of `variant.rows` rows.
 
-    `ROWS`: the sizes of a pass that are tried on a CPU.
+    `MODULE` is made from a version's hyperparameters. `READS`: under which names its normalisation lists
+    numbers, what these are, and those that this release makes. `ROWS`: sizes of a pass to be tried on a CPU.
     """
 
+    MODULE: ClassVar[type[nn.Module]]
+    READS: ClassVar[Sequence[tuple[str, str, Sequence[str]]]]
     ROWS: ClassVar[Sequence[int]]
+    classes: tuple[str, ...]
 
     def __init__(self, manifest: Manifest, ensemble: N, device: str = "cpu", digest: str = "") -> None:
         self.name, self.version = manifest.name, manifest.version
@@ -32,6 +39,18 @@ class Network(ABC, Generic[N]):
         self._ensemble = ensemble.eval().to(self._device)
         rows = accelerator.ROWS if self._device.type == "cuda" else self.ROWS
         self._variant = fastest(self._variants(rows), self._example, digest)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        """Raises ModelError."""
+        manifest = read_manifest(folder)
+        if manifest.classes != cls.classes:
+            raise ModelError(f"{folder}: {cls.__name__} has the classes {', '.join(cls.classes)}")
+        for name, what, numbers in cls.READS:
+            if manifest.normalisation.get(name) != list(numbers):
+                raise ModelError(f"{folder} was trained on other {what} than are read here: train it again")
+        module: Any = network(lambda: cls.MODULE(**manifest.hyperparameters), folder)
+        return cls(manifest, module, device, digest(folder))
 
     @property
     def variant(self) -> Variant:

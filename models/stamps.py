@@ -6,9 +6,6 @@ probabilities are averaged.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Self
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -18,14 +15,11 @@ from models import accelerator, columns, images
 from models.contract import scores
 from models.encoding import Encoding
 from models.features import INPUTS, LATE, NAMES, packet_features
-from models.folders import digest
-from models.manifest import ModelError, read_manifest
 from models.network import Network
 from models.perceptron import perceptron
 from models.together import Together
 from models.trees import Trees
 from models.variants import Call, formats
-from models.weights import network
 
 CLASSES = ("asteroid", "SN", "AGN", "VS", "bogus")
 ARCHITECTURE = "models.stamps:Stamps"
@@ -127,21 +121,11 @@ class Stamps(Network[Ensemble]):
 
     classes = CLASSES
     inputs = ("cutouts", *INPUTS)
+    MODULE = Ensemble
+    READS = (("features", "packet columns", NAMES),)
     # Fixed, the last pass padded: a row's result must not depend on how many came with it; and few, because a
     # stream's blocks are a few hundred alerts and larger passes are hardly faster on a CPU.
     ROWS = (64,)
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Self:
-        manifest = read_manifest(folder)
-        if manifest.classes != CLASSES:
-            raise ModelError(f"{folder}: the stamps network has the classes {', '.join(CLASSES)}")
-        if manifest.normalisation.get("features") != list(NAMES):
-            raise ModelError(
-                f"{folder} was trained on other packet columns than this release reads: train it again"
-            )
-        ensemble = network(lambda: Ensemble(**manifest.hyperparameters), folder)
-        return cls(manifest, ensemble, device, digest(folder))
 
     def _forms(self) -> dict[str, Call]:
         return {

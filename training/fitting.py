@@ -92,9 +92,9 @@ def fit(
     validation loss it ends before, and the weights are those of the best one.
 
     `batches(epoch)` yields `steps` batches, on the CPU as what `validate` and the caller get; the steps are
-    made on `device`. A network's logits are (rows, classes), or (parts, rows,
-    classes): then each part has to be right by itself. The weights that are validated and kept are an
-    exponential average over steps, which on small data is both better and steadier than the last ones.
+    made on `device`. A network's logits are (rows, classes), or (parts, rows, classes): then each part has to
+    be right by itself. The weights that are validated and kept are an exponential average over steps, which
+    on small data is both better and steadier than the last ones.
     """
     network.to(device)
     optimiser = torch.optim.AdamW(

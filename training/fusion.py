@@ -73,8 +73,7 @@ def train(
     parts = of_parts(network, found, images, curves, data)
     labels = np.array([CLASSES.index(label) for label in found.labels])
     pasts = _pasts(network, found.table, parts, config, seed, progress)
-    _weigh(network, parts, pasts)
-    chances = _answers(network, parts, pasts)
+    chances = _weighed(network, parts, pasts)
     numbers = np.concatenate([features.packet_features(found.table), parts.shape], axis=1)
     progress("gradient boosting on the same columns, shapes and folds")
     trees = baseline.boosted(numbers, labels, parts.fold, len(CLASSES), config.class_power, seed)
@@ -99,7 +98,7 @@ def train(
         data=found.summary(),
         metrics={
             "method": f"{form['members']}-fold cross-validation by object, with the parts' members that "
-            "never saw it",
+            "never saw it and the weights of the other folds",
             "validated_on": ["ztf"],
             "held_out": evaluate.report(labels, chances, CLASSES),
             "conformal": conformal.held_out(labels, chances, parts.fold),
@@ -117,55 +116,60 @@ def train(
 
 
 def _pasts(
-    network: Pool,
-    table: pa.Table,
-    parts: Parts,
-    config: Config,
-    seed: int,
-    progress: Progress,
+    network: Pool, table: pa.Table, parts: Parts, config: Config, seed: int, progress: Progress
 ) -> np.ndarray:
-    """Grow each member's trees of histories; what they say of those they never saw (rows, 4)."""
+    """Grow each member's trees of histories; their logits (rows, 4) of those that they never saw."""
     history = points(table, MOST_POINTS)
     labels = np.array(PAST)[parts.truth]
     found = np.empty((len(labels), len(PASTS)), np.float32)
     members: list[Trees] = []
-    for k in range(parts.fold.max() + 1):
-        progress(f"member {k + 1}/{parts.fold.max() + 1}, {config.trees} trees")
+    count = int(parts.fold.max()) + 1
+    for k in range(count):
+        progress(f"member {k + 1}/{count}, {config.trees} trees")
         draw = np.random.default_rng(seed + k)
         rows = np.flatnonzero(parts.known & (parts.fold != k))
         seen = history.take(rows)
         views = [seen, *(Cuts().made(seen, draw) for _ in range(config.copies))]
-        heavy = fitting.class_weights(labels[rows], len(PASTS), config.class_power)
-        tiled = np.tile(labels[rows], len(views))
         members.append(
             grown(
-                np.concatenate([shapes.shapes(curves) for curves in views]),
-                tiled,
-                heavy[tiled],
+                [shapes.shapes(curves) for curves in views],
+                labels[rows],
                 len(PASTS),
                 trees=config.trees,
                 depth=config.depth,
                 rate=config.trees_rate,
+                power=config.class_power,
                 seed=seed + k,
             )
         )
         here = parts.fold == k
         found[here] = members[k](torch.from_numpy(parts.shape[here]))[0].numpy()
     network.past.load_state_dict(joined(members))
-    warm = evaluate.temperature(labels[parts.known], found[parts.known])
-    network.past_temperature.fill_(warm)
-    return evaluate.softmax(found, warm)
+    return found
 
 
-def _weigh(network: Pool, parts: Parts, pasts: np.ndarray) -> None:
-    """Fit the weights where there are both, by the log loss of held-out objects."""
-    network.usual_kinds.copy_(torch.from_numpy(parts.kinds.mean(axis=0)))
-    network.usual_pasts.copy_(torch.from_numpy(pasts[parts.known].mean(axis=0)))
+def _weighed(network: Pool, parts: Parts, pasts: np.ndarray) -> np.ndarray:
+    """Fit temperature and weights; probabilities of CLASSES (rows, 9), each fold by those of the others."""
+    chances = np.empty((len(pasts), len(CLASSES)), np.float32)
+    for k in np.unique(parts.fold):
+        here = parts.fold == k
+        _weigh(network, parts, pasts, ~here)
+        chances[here] = _answers(network, parts, pasts)[here]
+    _weigh(network, parts, pasts, np.ones(len(pasts), bool))
+    return chances
+
+
+def _weigh(network: Pool, parts: Parts, pasts: np.ndarray, rows: np.ndarray) -> None:
+    """Fit them on some rows, where there are both, by the log loss of what no part saw."""
+    both = rows & parts.known
+    network.past_temperature.fill_(evaluate.temperature(np.array(PAST)[parts.truth[both]], pasts[both]))
+    chances = evaluate.softmax(pasts[both], float(network.past_temperature))
+    network.usual_kinds.copy_(torch.from_numpy(parts.kinds[rows].mean(axis=0)))
+    network.usual_pasts.copy_(torch.from_numpy(chances.mean(axis=0)))
 
     def loss(seen: float, past: float) -> float:
         network.weight.copy_(torch.tensor([seen, past]))
-        found = _pooled(network, parts, pasts)
-        return evaluate.log_loss(parts.truth[parts.known], found[parts.known])
+        return evaluate.log_loss(parts.truth[both], _pooled(network, parts, pasts)[both])
 
     seen = past = 1.0
     for _ in range(4):
@@ -177,7 +181,8 @@ def _weigh(network: Pool, parts: Parts, pasts: np.ndarray) -> None:
 def _pooled(network: Pool, parts: Parts, pasts: np.ndarray) -> np.ndarray:
     """Probabilities of the kinds (rows, 5)."""
     there = torch.ones(len(pasts), 1, dtype=torch.bool), torch.from_numpy(parts.known[:, None])
-    kinds, past = (torch.from_numpy(np.asarray(each, np.float32)) for each in (parts.kinds, pasts))
+    chances = evaluate.softmax(pasts, float(network.past_temperature))
+    kinds, past = (torch.from_numpy(np.asarray(each, np.float32)) for each in (parts.kinds, chances))
     return network.pooled(kinds, past, *there).numpy()
 
 

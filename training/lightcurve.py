@@ -43,11 +43,11 @@ class Config:
     validation: int = 20
     class_power: float = 0.5
     smoothing: float = 0.05
-    truncate: float = 0.5
-    month: float = 0.05
-    force: float = 0.05
-    noise: float = 0.5
-    thin: float = 0.2
+    truncate: float = Cuts.truncate
+    month: float = Cuts.month
+    force: float = Cuts.force
+    noise: float = Cuts.noise
+    thin: float = Cuts.thin
     bins: int = 8
     neurons: int = 128
     dropout: float = 0.4
@@ -212,16 +212,14 @@ def _trees(learn: Samples, config: Config, seed: int, progress: Progress) -> Tre
     progress(f"{config.trees} trees")
     draw = np.random.default_rng(seed)
     views = [learn.curves, *(config.cuts.made(learn.curves, draw) for _ in range(config.copies))]
-    weights = fitting.class_weights(learn.labels, len(CLASSES), config.class_power)
-    labels = np.tile(learn.labels, len(views))
     return grown(
-        np.concatenate([shapes(curves) for curves in views]),
-        labels,
-        weights[labels],
+        [shapes(curves) for curves in views],
+        learn.labels,
         len(CLASSES),
         trees=config.trees,
         depth=config.depth,
         rate=config.trees_rate,
+        power=config.class_power,
         seed=seed,
     )
 

@@ -9,15 +9,12 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from broker.packets import ztf
-from broker.packets.cutouts import with_cutouts
-from broker.packets.decode import decode
 from broker.stream.run import quiet
 from training.dataset import Labelled
 from training.simulation import packets
+from training.simulation.table import LABEL, labelled
 
 PART = 250  # alerts a task
-LABEL = "label"
 KEPT = ("object_id", "alert_id", "ra", "dec", "band", "flux", "flux_err", "source", "cutouts", "cutout_shape")
 
 
@@ -44,6 +41,4 @@ def simulated(alerts: int, seed: int) -> Iterator[Labelled]:
 def _part(asked: pa.Table) -> pa.Table:
     """The alerts of one seed."""
     made = list(packets(asked["alerts"][0].as_py(), asked["seed"][0].as_py()))
-    table = with_cutouts(decode(ztf.SURVEY, [one.packet for one in made]).alerts).select(KEPT)
-    truth = {one.truth["candid"]: one.truth["class"] for one in made}
-    return table.append_column(LABEL, pa.array([truth[i] for i in table["alert_id"].to_pylist()]))
+    return labelled(made).select((*KEPT, LABEL))

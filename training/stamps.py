@@ -207,17 +207,15 @@ def _injected(network: Ensemble, least: float, seed: int) -> dict[str, Any]:
 def _trees(samples: Samples, config: Config, seed: int) -> Trees:
     """One member's, from the alerts as they are and `copies` of them with gaps; not of the late columns."""
     draw = np.random.default_rng(seed)
-    values = [samples.features, *(config.gaps.made(samples.features, draw) for _ in range(config.copies))]
-    labels = np.tile(samples.labels, len(values))
-    weights = fitting.class_weights(samples.labels, len(CLASSES), config.class_power)
+    views = [samples.features, *(config.gaps.made(samples.features, draw) for _ in range(config.copies))]
     return grown(
-        np.concatenate(values)[:, :EARLY],
-        labels,
-        weights[labels],
+        [features[:, :EARLY] for features in views],
+        samples.labels,
         len(CLASSES),
         trees=config.trees,
         depth=config.depth,
         rate=config.trees_rate,
+        power=config.class_power,
         seed=seed,
     )
 

@@ -12,6 +12,7 @@ import torch
 from catboost import CatBoostClassifier
 
 from models.trees import Trees
+from training.fitting import class_weights
 
 BORDERS = 64  # a column
 ROWS = 0.8  # share of the rows that a tree is grown from
@@ -22,20 +23,21 @@ ABSENT = -10.0  # logit of a class that no row has
 
 
 def grown(
-    values: np.ndarray,
+    views: Sequence[np.ndarray],
     labels: np.ndarray,
-    heavy: np.ndarray,
     classes: int,
     *,
     trees: int,
     depth: int,
     rate: float,
+    power: float,
     seed: int,
 ) -> Trees:
-    """The trees of one member, from columns (rows, columns), class indices and weights (rows,).
+    """The trees of one member, from views (rows, columns) of the same rows, and class indices (rows,).
 
-    On one thread: the same seed gives the same trees.
+    `power` weighs rare classes. On one thread: the same seed gives the same trees.
     """
+    heavy = np.tile(class_weights(labels, classes, power)[labels], len(views))
     booster = CatBoostClassifier(
         iterations=trees,
         depth=depth,
@@ -51,7 +53,7 @@ def grown(
         allow_writing_files=False,
         verbose=False,
     )
-    booster.fit(values, labels, sample_weight=heavy)
+    booster.fit(np.concatenate(views), np.tile(labels, len(views)), sample_weight=heavy)
     with tempfile.TemporaryDirectory() as room:
         path = Path(room, "trees.json")
         booster.save_model(str(path), format="json")

@@ -115,7 +115,7 @@ def _evaluated(model: Model, data: Labelled, answers: Any, seed: int) -> dict[st
     said: dict[str, Any] = {"model": told(model), "data": described(data), "left_out": dict(data.left_out)}
     said |= evaluation(truth, data.groups, answers, model.classes, seed)
     said["slices"] = sliced(truth, data.groups, answers, slices(data.table), seed)
-    if has_history(data.table) and "cutouts" not in data.table.column_names:  # they are of one day
+    if has_history(data.table) and "cutouts" not in model.inputs:  # images are of one day
         said["days"] = {}
         for days in DAYS:
             early = probabilities(model, model.classes, at_age(data.table, days), eligible, lambda line: None)

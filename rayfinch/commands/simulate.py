@@ -110,11 +110,11 @@ def _kept(
     out: Path, ending: str, survey: str, schemas: Path | None
 ) -> AbstractContextManager[Callable[[Simulated], None]]:
     from broker.packets.registry import Folder
-    from rayfinch import simulated
+    from rayfinch import sinks
 
     if ending == ".parquet":
-        return simulated.table(out, survey, Folder(schemas) if schemas else None)
-    return (simulated.tarball if ending else simulated.folder)(out)
+        return sinks.table(out, survey, Folder(schemas) if schemas else None)
+    return (sinks.tarball if ending else sinks.folder)(out)
 
 
 def _lsst(alerts: int, seed: int, folder: Path | None, schema_id: int | None) -> Iterator[Simulated]:

@@ -130,19 +130,13 @@ def fusion(
 
     Example: rayfinch train fusion --data ../shared/data --out versions/fusion/1 --stamps versions/stamps/5
     """
-    from functools import partial
-    from types import SimpleNamespace
-
     from models.contract import shipped_version
     from training import fusion as network
 
-    held = partial(
-        network.train,
-        of_stamps=stamps or shipped_version("stamps"),
-        of_lightcurve=lightcurve or shipped_version("lightcurve"),
-    )
-    bound = SimpleNamespace(Config=network.Config, train=held)
-    _train(bound, data, out, config, seed, None, None if untracked else _registry(registry), as_json)
+    runs = None if untracked else _registry(registry)
+    of = {"of_stamps": stamps or shipped_version("stamps")}
+    of |= {"of_lightcurve": lightcurve or shipped_version("lightcurve")}
+    _train(network, data, out, config, seed, None, runs, as_json, **of)
 
 
 def _train(
@@ -154,6 +148,7 @@ def _train(
     epochs: int | None,
     registry: Registry | None,
     as_json: bool,
+    **parts: Path,
 ) -> None:
     from models.folders import RegistryError
     from models.manifest import FILE, ModelError, check_version
@@ -171,7 +166,7 @@ def _train(
         if getattr(chosen, "simulated", 0) or getattr(chosen, "workers", 0):
             _start_ray()
         trained = network.train(
-            data, out, version, chosen, seed, shlex.join(["rayfinch", *sys.argv[1:]]), _say
+            data, out, version, chosen, seed, shlex.join(["rayfinch", *sys.argv[1:]]), _say, **parts
         )
         if registry is not None:
             run = runs.keep(registry, trained, out)

@@ -42,7 +42,7 @@ def test_grown_trees_say_what_their_library_says(learned, monkeypatch) -> None:
     monkeypatch.setattr(growing, "CatBoostClassifier", kept)
     trees = Trees(members=2, trees=30, depth=4, classes=4)
     members = [
-        growing.grown(values, labels, np.ones(len(labels)), 4, trees=30, depth=4, rate=0.2, seed=seed)
+        growing.grown([values], labels, 4, trees=30, depth=4, rate=0.2, power=0, seed=seed)
         for seed in range(2)
     ]
     trees.load_state_dict(growing.joined(members))
@@ -55,7 +55,7 @@ def test_grown_trees_say_what_their_library_says(learned, monkeypatch) -> None:
 
 def test_a_class_that_no_row_has_is_not_called(learned) -> None:
     values, labels = learned
-    trees = growing.grown(values, labels, np.ones(len(labels)), 6, trees=20, depth=3, rate=0.2, seed=1)
+    trees = growing.grown([values], labels, 6, trees=20, depth=3, rate=0.2, power=0, seed=1)
     assert set(trees(torch.from_numpy(values))[0].argmax(dim=1).tolist()) <= {0, 1, 2, 3}
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training import dataset, histories
+from models.fusion import CLASSES
+from training import dataset, frozen, histories
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,11 @@ def test_a_history_ends_before_its_alert_and_goes_a_month_back(fused) -> None:
 def test_without_packets_and_light_curves_there_is_no_history(little) -> None:
     found = histories.with_histories(dataset.stamps(little), little / "nowhere")
     assert found.table["history"].combine_chunks().value_lengths().to_numpy().max() == 0
+
+
+def test_a_network_of_both_is_judged_by_a_folder_of_both(little) -> None:
+    found = frozen.read(little, CLASSES, complete=False)
+    assert set(found.files) == {*dataset.STAMPS, *dataset.LIGHT_CURVES}
+    assert found.table["cutouts"].null_count == 0
+    assert found.table["history"].combine_chunks().value_lengths().to_numpy().max() > 0
+    assert {"asteroid", "VS"} < set(found.labels.tolist()) <= set(CLASSES)

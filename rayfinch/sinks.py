@@ -6,13 +6,11 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from broker.packets.survey import SchemaSource
     from training.simulation import Simulated
 
@@ -52,37 +50,24 @@ def table(path: Path, survey: str, schemas: SchemaSource | None) -> Iterator[Kee
     """Parquet of decoded alerts, with `label` (the class) and `detail`: what `rayfinch train` reads."""
     import pyarrow.parquet as pq
 
+    from training.simulation.table import labelled
+
     waiting: list[Simulated] = []
-    writers: list[pq.ParquetWriter] = []
+    with ExitStack() as open_until_the_end:
+        writers: list[pq.ParquetWriter] = []
 
-    def write() -> None:
-        alerts = _decoded(waiting, survey, schemas)
-        if not writers:
-            writers.append(pq.ParquetWriter(path, alerts.schema))
-        writers[0].write_table(alerts)
-        waiting.clear()
+        def write() -> None:
+            alerts = labelled(waiting, survey, schemas)
+            if not writers:
+                writers.append(open_until_the_end.enter_context(pq.ParquetWriter(path, alerts.schema)))
+            writers[0].write_table(alerts)
+            waiting.clear()
 
-    def keep(one: Simulated) -> None:
-        waiting.append(one)
-        if len(waiting) == PART:
+        def keep(one: Simulated) -> None:
+            waiting.append(one)
+            if len(waiting) == PART:
+                write()
+
+        yield keep
+        if waiting:
             write()
-
-    yield keep
-    if waiting:
-        write()
-    for writer in writers:
-        writer.close()
-
-
-def _decoded(made: list[Simulated], name: str, schemas: SchemaSource | None) -> pa.Table:
-    import pyarrow as pa
-
-    from broker.packets.decode import decode
-    from broker.packets.survey import survey
-
-    alerts = decode(survey(name), [one.packet for one in made], schemas, cutouts=True).alerts
-    truth = {one.truth["candid"]: one.truth for one in made}
-    rows = [truth[alert_id] for alert_id in alerts["alert_id"].to_pylist()]
-    for column, key in (("label", "class"), ("detail", "detail")):
-        alerts = alerts.append_column(column, pa.array([str(row[key]) for row in rows]))
-    return alerts
